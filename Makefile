@@ -1,0 +1,21 @@
+# Every target makes what it needs by itself, under .venv/: only Python >= 3.10 and a package index are assumed.
+.PHONY: help demo test lint bench clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 14
+
+demo:  ## cross-validate a model on this machine's CPUs, beside the plain loop
+	@scripts/demo.sh
+
+test:  ## lint, types, floors, snippets; then the tests on the oldest and newest Python found
+	@scripts/test.sh
+
+lint:  ## ruff, mypy, import contract
+	@scripts/lint.sh
+
+bench:  ## the benchmarks, beside ProcessPoolExecutor, loky and joblib
+	@scripts/bench.sh
+
+clean:  ## remove environments, caches and builds
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Run the demonstration on this machine, with the newest Python found.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+newest=$(scripts/pythons.sh | tail -n 1)
+env=$(scripts/environment.sh $newest demo)
+exec "$env/bin/python" examples/crossval.py "$@"

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Run everything that must hold: lint, types, floors, snippets on the oldest Python found; the tests on the
+# oldest and the newest. One failure does not stop the rest; the closing line tells what failed.
+#
+#   PYTEST_WORKERS   processes of one test run (2); 0 runs in one process, which a debugger needs
+#   PYTEST_ADDOPTS   pytest's own variable, e.g. PYTEST_ADDOPTS='-k ledger -x'
+# Called by: make test, .ci/run.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+tested=() passed=() failed=()
+
+headline() { printf '\n== %s\n' "$*"; }
+
+# `812 passed, 3 skipped`: pytest's own last line without its frame and time.
+counts() {
+  local line
+  line=$(grep -E '^[= ]*([0-9]+ (passed|failed|skipped|errors?|xfailed|deselected)|no tests ran).* in [0-9.]+s' "$output" | tail -n 1 |
+    sed -E 's/^[= ]*//; s/ in [0-9.]+s.*//; s/, [0-9]+ (warnings?|deselected)//g')
+  echo "${line:-no summary, pytest itself broke off}"
+}
+
+run_pytest() {  # ENV ARGUMENTS…
+  echo "+ pytest ${*:2}"
+  "$1/bin/python" -m pytest -q "${@:2}" </dev/null 2>&1 | tee "$output"
+}
+
+pythons=$(scripts/pythons.sh) || exit 1
+oldest=$(head -n 1 <<<"$pythons") newest=$(tail -n 1 <<<"$pythons")
+oldest_env=$(scripts/environment.sh $oldest test,dev) || exit 1
+if [[ $newest != "$oldest" ]]; then
+  newest_env=$(scripts/environment.sh $newest test) || exit 1
+fi
+
+headline "lint, types, floors on Python ${oldest% *}"
+if scripts/lint.sh "$oldest_env"; then passed+=("lint, types, floors ok"); else failed+=("lint, types or floors"); fi
+
+headline "snippets of README.md and docs/ on Python ${oldest% *}"
+if run_pytest "$oldest_env" tests/docs/test_snippets.py -n 0; then
+  passed+=("snippets: $(counts)")
+else
+  failed+=("snippets: $(counts)")
+fi
+
+tests_on() {  # VERSION ENV
+  headline "tests on Python $1"
+  if run_pytest "$2" -n "${PYTEST_WORKERS:-2}" --ignore=tests/docs/test_snippets.py; then
+    tested+=("$(counts) on Python $1")
+  else
+    failed+=("tests on Python $1: $(counts)")
+  fi
+}
+
+tests_on "${oldest% *}" "$oldest_env"
+if [[ $newest != "$oldest" ]]; then
+  tests_on "${newest% *}" "$newest_env"
+else
+  headline "ATTENTION: only one Python found (${oldest% *}), so the newest one was not tested apart from the oldest"
+  tested+=("only one Python found")
+fi
+
+joined() { local IFS=';'; sed 's/;/; /g' <<<"$*"; }
+
+echo
+if [[ ${#failed[@]} -gt 0 ]]; then
+  echo "cloudexec: FAILED: $(joined "${failed[@]}")"
+  exit 1
+fi
+echo "cloudexec: $(joined "${tested[@]}" "${passed[@]}")"
