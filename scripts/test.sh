@@ -3,7 +3,7 @@
 # oldest and the newest. One failure does not stop the rest; the closing line tells what failed.
 #
 #   PYTEST_WORKERS   processes of one test run (2); 0 runs in one process, which a debugger needs
-#   PYTEST_ADDOPTS   pytest's own variable, e.g. PYTEST_ADDOPTS='-k ledger -x'
+#   PYTEST_ADDOPTS   pytest's own variable, e.g. PYTEST_ADDOPTS='-x --durations=10'
 # Called by: make test, .ci/run.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
