@@ -77,9 +77,7 @@ def snippet(fence: Fence, lines: list[str]) -> Snippet:
         elif order and order["verb"] == "raises" and order["rest"].isidentifier():
             orders["raises"] = order["rest"]
         else:
-            raise ValueError(
-                f"line {fence.first - 1}: write 'snippet: skip because …' or 'snippet: raises SomeError'"
-            )
+            raise ValueError(f"line {fence.first - 1}: write 'snippet: skip because …' or 'snippet: raises SomeError'")
     return Snippet(language=fence.language, line=fence.first + 1, code=code, **orders)
 
 

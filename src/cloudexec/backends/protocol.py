@@ -1,0 +1,156 @@
+"""What the engine expects of a backend.
+
+Called by: engine; implemented in the folders beside this file.
+A backend keeps no books: it carries out what the ledger wants and reports what happened.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from cloudexec.ids import BlobRef
+from cloudexec.ledger.actions import LaneEnd
+from cloudexec.ledger.calls import Call, CallOptions
+from cloudexec.ledger.pace import Estimate, Pace
+from cloudexec.wire.messages import Outcome, PackedCall, PackedFunction
+
+
+class OutboundCall(Call):
+    """A call with all that it takes along, and `sink`, which is to learn how it ended."""
+
+    __slots__ = ("function", "packed", "pickler", "refs", "sink")
+
+    def __init__(
+        self,
+        number: int,
+        estimate: Estimate,
+        options: CallOptions,
+        function: PackedFunction,
+        packed: bytes,
+        refs: tuple[BlobRef, ...],
+        pickler: str,
+        sink: Any,
+    ) -> None:
+        super().__init__(number, estimate, options, len(packed))
+        self.function = function
+        self.packed = packed
+        self.refs = refs
+        self.pickler = pickler
+        self.sink = sink
+
+    def for_wire(self) -> PackedCall:
+        """What a batch says of it."""
+        options = self.options
+        return PackedCall(
+            self.number,
+            self.attempts,
+            self.function,
+            self.packed,
+            options.timeout_s or 0.0,
+            options.env,
+            self.pickler,
+        )
+
+
+class LaneUp(NamedTuple):
+    """A slot can take calls."""
+
+    lane: str
+    worker: str
+
+
+class LaneDown(NamedTuple):
+    """A slot has ended; the last `unstarted` of its calls were never started."""
+
+    lane: str
+    end: LaneEnd
+    unstarted: int
+
+
+class WorkerDown(NamedTuple):
+    """A worker has ended with its lanes; `unstarted` by lane."""
+
+    worker: str
+    end: LaneEnd
+    unstarted: dict[str, int]
+
+
+class StartFailed(NamedTuple):
+    """A worker or slot could not be started."""
+
+    end: LaneEnd
+
+
+class Outcomes(NamedTuple):
+    """Attempts that ended in a lane, in the order in which they ended."""
+
+    lane: str
+    outcomes: list[Outcome]
+
+
+class InitializerError(NamedTuple):
+    """The initializer raised; the outcome holds its exception."""
+
+    outcome: Outcome
+
+
+class Heard(NamedTuple):
+    """A worker answered a ping."""
+
+    worker: str
+
+
+Event = LaneUp | LaneDown | WorkerDown | StartFailed | Outcomes | InitializerError | Heard
+
+
+class Backend(Protocol):
+    """One service. Everything but `wake` is called on the engine's thread only."""
+
+    @property
+    def pace(self) -> Pace:
+        """Figures for forming batches."""
+        ...
+
+    def want_lanes(self, count: int) -> None:
+        """Have this many slots; each reports as LaneUp, or as StartFailed."""
+        ...
+
+    def place(self, lane: str, calls: list[OutboundCall]) -> None:
+        """Hand a batch to a lane."""
+        ...
+
+    def recall(self, lane: str) -> int:
+        """Take back what a lane has not started; how many of its last calls that were."""
+        ...
+
+    def unstarted(self, lane: str) -> int:
+        """How many of a lane's last calls have not started, as of now."""
+        ...
+
+    def kill_call(self, lane: str, number: int) -> None:
+        """Kill a lane's process if it is still running this call; it reports as LaneDown."""
+        ...
+
+    def ping(self, worker: str) -> None:
+        """Ask for a sign of life; it reports as Heard."""
+        ...
+
+    def drop_worker(self, worker: str) -> None:
+        """Kill a silent worker; it reports as WorkerDown."""
+        ...
+
+    def fetch(self, ref: BlobRef) -> memoryview:
+        """A result's blob, in a buffer of the caller's own; it is removed from the store."""
+        ...
+
+    def poll(self, timeout_s: float | None) -> list[Event]:
+        """What happened; waits until something did, `wake` was called, or the time is over."""
+        ...
+
+    def wake(self) -> None:
+        """End a `poll` that waits, or the next one. From any thread."""
+        ...
+
+    def stop(self, grace_s: float) -> None:
+        """End all workers; those with running calls get `grace_s`. Nothing is left afterwards."""
+        ...

@@ -1,0 +1,499 @@
+"""The one background loop of an executor.
+
+    caller's threads                          engine's thread                         service
+    ----------------                          ---------------                         -------
+    submit(call) --> inbox --wake-->  drain inbox -----> ledger.submitted
+                                      backend.poll <------------------------------- what happened
+                                      each event -------> ledger.outcome, lane_up, lane_down, ...
+                                      ledger.take_actions:
+                                         Place, Recall, ... -> backend ------------> batches, kills
+                                         Resolve, Fail -----> sink.deliver (future, or map's harvest)
+    cancel(call) ---- lock ---------> ledger.cancel, or a request to recall the call's lane
+
+Called by: executors.   Calls: ledger, backend, sinks.   Sole owner of the ledger; `_lock` guards it.
+Schedule:  sleeps in backend.poll until an event, a wake-up, or the ledger's next deadline. Nothing is polled.
+Promise:   if the loop dies, every open call gets EngineFailed with the reason; so does a call submitted later.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from cloudexec.backends.protocol import (
+    Backend,
+    Event,
+    Heard,
+    InitializerError,
+    LaneDown,
+    LaneUp,
+    OutboundCall,
+    Outcomes,
+    StartFailed,
+    WorkerDown,
+)
+from cloudexec.engine.callbacks import CallbackThread
+from cloudexec.engine.lifetime import register, unregister
+from cloudexec.engine.verdicts import annotate, breakdown_of, failure_of
+from cloudexec.errors import CloudexecError, EngineFailed, InitializerFailed, ResultUnreadable
+from cloudexec.ids import BlobRef, attempt_id
+from cloudexec.ledger.actions import (
+    Action,
+    Break,
+    DropWorker,
+    Fail,
+    KillCall,
+    LaneEnd,
+    Ping,
+    Place,
+    Recall,
+    Resolve,
+    WantLanes,
+)
+from cloudexec.ledger.calls import Cause, State
+from cloudexec.ledger.ledger import NEVER, Ledger
+from cloudexec.serialization.failures import load_failure
+from cloudexec.serialization.loading import load
+from cloudexec.wire.messages import Outcome, Verdict
+from cloudexec.wire.parts import pack_parts, unpack_parts
+
+_ANSWER_WITHIN_S: Final = 10.0
+_LEAVE_GRACE_S: Final = 2.0
+
+
+class Sink(Protocol):
+    """Who is to learn how a call ended. Called once, on the engine's thread, under no lock."""
+
+    def deliver(
+        self, call: OutboundCall, value: Any, error: BaseException | None, story: tuple[Any, ...] | None
+    ) -> None:
+        """The call is over. `story`: started_s, finished_s, cpu_s, peak_rss, lane, packed output."""
+        ...
+
+    def withdraw(self, call: OutboundCall) -> None:
+        """The call was cancelled by the executor."""
+        ...
+
+
+class Engine:
+    """Runs calls of one run on one backend."""
+
+    def __init__(
+        self, run_id: str, ledger: Ledger, backend: Backend, release: Callable[[tuple[BlobRef, ...]], None]
+    ) -> None:
+        self.run_id = run_id
+        self.pid = os.getpid()
+        self.counts: Counter[str] = Counter()
+        self._ledger = ledger
+        self._backend = backend
+        self._release = release
+        self._lock = threading.Lock()
+        self._inbox: deque[list[OutboundCall]] = deque()
+        self._requests: deque[tuple[Callable[[float], None], threading.Event]] = deque()
+        self._open: dict[int, OutboundCall] = {}
+        self._withdrawn: list[OutboundCall] = []
+        self._asleep = False
+        self._closing = False
+        self._kill = False
+        self._breakdown: CloudexecError | None = None
+        self._dead = False
+        self._callbacks = CallbackThread()
+        self._thread = threading.Thread(target=self._run, name=f"cloudexec-engine-{run_id}", daemon=True)
+        self._started = False
+        self._start_lock = threading.Lock()
+
+    # --- from any thread ---
+
+    @property
+    def breakdown(self) -> CloudexecError | None:
+        """Why no more calls are taken; None while they are."""
+        return self._breakdown
+
+    @property
+    def n_open(self) -> int:
+        """Calls that are not over."""
+        return len(self._open) + sum(len(calls) for calls in list(self._inbox))
+
+    @property
+    def ledger(self) -> Ledger:
+        """For looking at counters; its methods belong to the engine."""
+        return self._ledger
+
+    @property
+    def backend(self) -> Backend:
+        """The backend, for its facts."""
+        return self._backend
+
+    def submit(self, calls: list[OutboundCall]) -> None:
+        """Take over new calls. Returns at once."""
+        self._inbox.append(calls)
+        if not self._started:
+            self._start()
+        if self._asleep:
+            self._asleep = False
+            self._backend.wake()
+        if self._dead:
+            self._bury_inbox()
+
+    def cancel(self, call: OutboundCall) -> bool:
+        """Forget a call unless it has started; True if it will never run. The caller tells its sink."""
+        with self._lock:
+            self._drain_inbox(time.monotonic())
+            if self._cancel_pending(call):
+                return True
+            if call.state is State.DONE:
+                return False
+        answer: list[bool] = []
+        self._ask(lambda now_s: answer.append(self._recall_and_cancel(call, now_s)))
+        return bool(answer and answer[0])
+
+    def stop(self, call: OutboundCall) -> None:
+        """Kill a call that runs; its sink gets CallStopped."""
+        self._ask(lambda _now_s: self._kill_call(call), wait=False)
+
+    def has_started(self, call: OutboundCall) -> bool:
+        """Whether a call has started, and is not over."""
+        with self._lock:
+            lane = call.lane
+            if call.state is not State.PLACED or lane is None:
+                return False
+            unstarted = self._backend.unstarted(lane)
+            return call.number not in self._ledger.last_calls(lane, unstarted)
+
+    def n_running(self) -> int:
+        """Calls that have started and are not over."""
+        with self._lock:
+            return sum(
+                max(0, count - self._backend.unstarted(lane)) for lane, count in self._ledger.lane_counts().items()
+            )
+
+    def invoke_callbacks(self, future: Any) -> None:
+        """See future.Controller."""
+        self._callbacks.post(future.run_callbacks)
+
+    def close(self, *, cancel: bool = False, kill: bool = False) -> None:
+        """Take no more calls and end when the open ones are over. `cancel`: drop what has not started;
+        `kill`: also end what runs."""
+        if cancel or kill:
+            self._ask(lambda now_s: self._cancel_all(now_s, kill=kill), wait=False)
+        self._closing = True
+        self._kill = self._kill or kill
+        self._backend_wake()
+        if not self._started:
+            with self._start_lock:
+                if not self._started:
+                    self._started = self._dead = True
+                    self._backend.stop(0.0)
+                    self._callbacks.close()
+
+    def join(self) -> None:
+        """Wait for the end of the loop and of callbacks; not from a callback or the loop itself."""
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._callbacks.join()
+
+    def leave(self, *, kill: bool) -> None:
+        """See lifetime.Lived."""
+        self.close(kill=kill)
+        self.join()
+
+    def forget_in_child(self) -> None:
+        """See lifetime.Lived."""
+        forget = getattr(self._backend, "forget_in_child", None)
+        if forget is not None:
+            forget()
+
+    # --- requests to the loop ---
+
+    def _ask(self, job: Callable[[float], None], wait: bool = True) -> None:
+        """Have the loop run `job` under the lock."""
+        done = threading.Event()
+        if self._dead or not self._started:
+            return
+        if threading.current_thread() is self._thread:  # a result's unpickling code calls us
+            with self._lock:
+                job(time.monotonic())
+            return
+        self._requests.append((job, done))
+        self._backend_wake()
+        if wait:
+            done.wait(_ANSWER_WITHIN_S)
+
+    def _backend_wake(self) -> None:
+        if self._started and not self._dead:
+            self._asleep = False
+            self._backend.wake()
+
+    def _recall_and_cancel(self, call: OutboundCall, now_s: float) -> bool:
+        if call.lane is not None:
+            self._ledger.returned(call.lane, self._backend.recall(call.lane), now_s, place=False)
+        cancelled = self._cancel_pending(call)
+        self._ledger.settle(now_s)
+        return cancelled
+
+    def _cancel_pending(self, call: OutboundCall) -> bool:
+        if call.number not in self._open or not self._ledger.cancel(call):
+            return False
+        self._forget(call)
+        self.counts["cancelled"] += 1
+        return True
+
+    def _kill_call(self, call: OutboundCall) -> None:
+        if call.state is State.PLACED and call.lane is not None:
+            self._backend.kill_call(call.lane, call.number)
+
+    def _cancel_all(self, now_s: float, *, kill: bool) -> None:
+        for lane in self._ledger.lane_counts():
+            self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
+        for call in self._ledger.pending_calls():
+            assert isinstance(call, OutboundCall)
+            if self._cancel_pending(call):
+                self._withdrawn.append(call)
+        if kill:
+            self._ledger.break_down(LaneEnd(Cause.LOST, "the workers were terminated", stopped=True))
+
+    # --- the loop ---
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if not self._started:
+                register(self)
+                self._started = True
+                self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:
+            self._die(error)
+        finally:
+            self._end()
+
+    def _turn(self) -> bool:
+        """Wait, take in what happened, act; False at the end."""
+        events = self._wait()
+        now_s = time.monotonic()
+        with self._lock:
+            self._drain_inbox(now_s)
+            for event in events:
+                self._take_in(event, now_s)
+            self._serve_requests(now_s)
+            if now_s >= self._ledger.next_deadline:
+                self._ledger.tick(now_s)
+            ends = self._act(now_s)
+            withdrawn, self._withdrawn = self._withdrawn, []
+            over = self._closing and not self._open and not self._inbox
+        for end in ends:
+            self._deliver(end)
+        for call in withdrawn:
+            call.sink.withdraw(call)
+        return not over
+
+    def _wait(self) -> list[Event]:
+        self._asleep = True
+        if self._inbox or self._requests or (self._closing and not self._open):
+            self._asleep = False
+            return self._backend.poll(0)
+        deadline = self._ledger.next_deadline
+        timeout_s = None if deadline == NEVER else max(0.0, deadline - time.monotonic())
+        events = self._backend.poll(timeout_s)
+        self._asleep = False
+        return events
+
+    def _drain_inbox(self, now_s: float) -> None:
+        inbox = self._inbox
+        while inbox:
+            calls = inbox.popleft()
+            for call in calls:
+                self._open[call.number] = call
+            self._ledger.submitted(calls, now_s)
+
+    def _serve_requests(self, now_s: float) -> None:
+        while self._requests:
+            job, done = self._requests.popleft()
+            try:
+                job(now_s)
+            finally:
+                done.set()
+
+    def _take_in(self, event: Event, now_s: float) -> None:
+        ledger = self._ledger
+        if isinstance(event, Outcomes):
+            self._take_outcomes(event, now_s)
+        elif isinstance(event, LaneUp):
+            ledger.lane_up(event.lane, event.worker, now_s)
+        elif isinstance(event, LaneDown):
+            ledger.lane_down(event.lane, event.end, event.unstarted, now_s)
+        elif isinstance(event, WorkerDown):
+            ledger.worker_down(event.worker, event.end, event.unstarted, now_s)
+        elif isinstance(event, StartFailed):
+            ledger.start_failed(event.end, now_s)
+        elif isinstance(event, Heard):
+            ledger.heard(event.worker, now_s)
+        elif isinstance(event, InitializerError):
+            self._initializer_failed(event.outcome)
+
+    def _take_outcomes(self, event: Outcomes, now_s: float) -> None:
+        lane, take = event.lane, self._ledger.outcome
+        for outcome in event.outcomes:
+            verdict = outcome.verdict
+            take(
+                lane,
+                outcome.number,
+                ok=verdict is Verdict.RETURNED,
+                retry=verdict is Verdict.RAISED,
+                seconds=outcome.finished_s - outcome.started_s,
+                outcome=outcome,
+                now_s=now_s,
+            )
+        self._ledger.settle(now_s)
+
+    def _initializer_failed(self, outcome: Outcome) -> None:
+        error = InitializerFailed("the initializer failed; its own error stands above")
+        error.__cause__ = load_failure(outcome.value, self._backend.fetch)
+        self._breakdown = self._breakdown or error
+        self._ledger.break_down(LaneEnd(Cause.LOST, "the initializer failed"))
+
+    def _act(self, now_s: float) -> list[Resolve | Fail]:
+        """Carry out what the ledger wants until it wants no more; the calls that are over."""
+        ends: list[Resolve | Fail] = []
+        while actions := self._ledger.take_actions():
+            for action in actions:
+                if isinstance(action, (Resolve, Fail)):
+                    ends.append(action)
+                else:
+                    self._carry_out(action, now_s)
+        for end in ends:
+            self._open.pop(end.call.number, None)
+        return ends
+
+    def _carry_out(self, action: Action, now_s: float) -> None:
+        backend = self._backend
+        if isinstance(action, Place):
+            backend.place(action.lane, action.calls)  # type: ignore[arg-type]  # our calls are OutboundCalls
+        elif isinstance(action, WantLanes):
+            backend.want_lanes(action.n_lanes)
+        elif isinstance(action, Recall):
+            self._ledger.returned(action.lane, backend.recall(action.lane), now_s)
+        elif isinstance(action, KillCall):
+            backend.kill_call(action.lane, action.number)
+        elif isinstance(action, Ping):
+            backend.ping(action.worker)
+        elif isinstance(action, DropWorker):
+            backend.drop_worker(action.worker)
+        elif isinstance(action, Break) and not action.end.stopped:
+            self._breakdown = self._breakdown or breakdown_of(action.end)
+
+    # --- ends of calls ---
+
+    def _deliver(self, end: Resolve | Fail) -> None:
+        call = end.call
+        assert isinstance(call, OutboundCall)
+        if call.refs:
+            self._release(call.refs)
+        if isinstance(end, Fail):
+            self.counts["failed"] += 1
+            call.sink.deliver(call, None, self._failure(call, end.end), None)
+            return
+        outcome: Outcome = end.outcome
+        story = self._story(outcome, end.lane)
+        if outcome.verdict is Verdict.RETURNED:
+            self._deliver_value(call, outcome, story)
+        else:
+            error = load_failure(outcome.value, self._backend.fetch)
+            annotate(error, self._label(call))
+            self.counts["failed"] += 1
+            call.sink.deliver(call, None, error, story)
+
+    def _deliver_value(self, call: OutboundCall, outcome: Outcome, story: tuple[Any, ...]) -> None:
+        try:
+            value = load(outcome.value, self._backend.fetch)
+        except BaseException as problem:
+            error = ResultUnreadable(f"the result of {self._label(call)} cannot be unpickled here: {problem!r}")
+            error.__cause__ = problem
+            self.counts["failed"] += 1
+            call.sink.deliver(call, None, error, story)
+        else:
+            self.counts["done"] += 1
+            call.sink.deliver(call, value, None, story)
+
+    def _story(self, outcome: Outcome, lane: str) -> tuple[Any, ...]:
+        out = outcome.out
+        return (
+            outcome.started_s,
+            outcome.finished_s,
+            outcome.cpu_s,
+            outcome.peak_rss,
+            lane,
+            self._output(out) if out else b"",
+        )
+
+    def _output(self, packed: bytes | memoryview) -> bytes:
+        """What a call printed, with blobs fetched."""
+        parts = unpack_parts(packed)
+        return pack_parts([self._backend.fetch(p) if isinstance(p, BlobRef) else p for p in parts])
+
+    def _failure(self, call: OutboundCall, end: LaneEnd) -> BaseException:
+        if self._breakdown is not None and not end.stopped:
+            return _copy_of(self._breakdown)
+        return failure_of(call, end, self._label(call))
+
+    def _label(self, call: OutboundCall) -> str:
+        name = f" ({call.options.name})" if call.options.name else ""
+        return f"call {attempt_id(self.run_id, call.number, max(1, call.attempts))}{name}"
+
+    def _forget(self, call: OutboundCall) -> None:
+        del self._open[call.number]
+        if call.refs:
+            self._release(call.refs)
+
+    # --- the end ---
+
+    def _die(self, reason: BaseException) -> None:
+        """Fail every open call: the loop cannot go on."""
+        failed = EngineFailed(f"the engine of run {self.run_id} died of {reason!r}")
+        failed.__cause__ = reason
+        self._breakdown = failed
+        self._kill = True
+        self._dead = True
+        self._bury(self._open.values())
+        self._open.clear()
+        self._bury_inbox()
+
+    def _bury_inbox(self) -> None:
+        """Calls that came after the loop had ended."""
+        while self._inbox:
+            try:
+                self._bury(self._inbox.popleft())
+            except IndexError:  # another thread was quicker
+                return
+
+    def _bury(self, calls: Iterable[OutboundCall]) -> None:
+        error = self._breakdown or EngineFailed(f"the engine of run {self.run_id} has ended")
+        for call in list(calls):
+            call.state = State.DONE
+            self.counts["failed"] += 1
+            call.sink.deliver(call, None, _copy_of(error), None)
+
+    def _end(self) -> None:
+        self._dead = True
+        self._bury_inbox()
+        for _, done in self._requests:
+            done.set()
+        try:
+            self._backend.stop(0.0 if self._kill else _LEAVE_GRACE_S)
+        finally:
+            self._callbacks.close()
+            unregister(self)
+
+
+def _copy_of(error: CloudexecError) -> CloudexecError:
+    """An exception object of its own for each future: raising adds to its traceback."""
+    twin = type(error)(*error.args, remedy=error.remedy)
+    twin.__cause__ = error.__cause__
+    return twin

@@ -1,0 +1,59 @@
+"""Interpreter exit and forks: what happens to engines that are alive then.
+
+Called by: engine.py registers itself.
+At exit, open calls are finished first, as the standard library does; after an uncaught Ctrl-C they are killed.
+In a forked child the parent's pipes are closed, so that the child cannot keep the parent's workers alive.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from typing import Protocol
+
+
+class Lived(Protocol):
+    """What this module needs of an engine."""
+
+    def leave(self, *, kill: bool) -> None:
+        """Shut down and wait."""
+        ...
+
+    def forget_in_child(self) -> None:
+        """Close every descriptor; this process is a fork."""
+        ...
+
+
+_alive: weakref.WeakSet[Lived] = weakref.WeakSet()
+_registered = False
+
+
+def register(engine: Lived) -> None:
+    """Look after an engine until it is gone."""
+    global _registered
+    _alive.add(engine)
+    if not _registered:
+        _registered = True
+        # What concurrent.futures uses itself: runs before the interpreter waits for threads, while new threads
+        # and results are still possible. The public `atexit` comes too late for that.
+        threading._register_atexit(_at_exit)  # type: ignore[attr-defined]  # private, in every Python since 3.9
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def unregister(engine: Lived) -> None:
+    """The engine has ended by itself."""
+    _alive.discard(engine)
+
+
+def _at_exit() -> None:
+    interrupted = issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt)
+    for engine in list(_alive):
+        engine.leave(kill=interrupted)
+
+
+def _after_fork() -> None:
+    for engine in list(_alive):
+        engine.forget_in_child()
+    _alive.clear()

@@ -1,0 +1,118 @@
+"""LocalExecutor: the real worker in processes on this machine.
+
+Called by: users.   Calls: base.py, backends.local.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cloudexec.backends.local.backend import LocalBackend
+from cloudexec.backends.local.scratch import make_roots
+from cloudexec.engine.engine import Engine
+from cloudexec.errors import SettingsError
+from cloudexec.executors.base import CloudExecutor, Core, OnError, checked_env
+from cloudexec.ids import new_run_id
+from cloudexec.ledger.calls import CallOptions, Retry
+from cloudexec.ledger.ledger import Ledger, Limits
+from cloudexec.serialization.blobs import BlobBook
+from cloudexec.serialization.packer import Packer
+from cloudexec.store.directory import DirectoryStore
+from cloudexec.store.memory import address_of
+from cloudexec.wire.control import Setup
+from cloudexec.wire.envelope import Seal, new_key
+
+INLINE_BYTES: Final = 1 << 20  # a pipe carries this as fast as a file does
+
+
+class LocalExecutor(CloudExecutor):
+    """Runs calls in worker processes on this machine; made for development and unit tests, and fast.
+
+    max_workers: calls at once; the CPUs that this process may use by default.
+    initializer, initargs: run in each process before its first call; an error breaks the executor.
+    max_tasks_per_child: calls after which a process is replaced by a fresh one.
+    timeout_s, retries, env, name: defaults for all calls, see `with_options`.
+    store_dir: where large arguments and results lie meanwhile; shared memory by default, then the temporary
+    directory. on_error: see CloudExecutor.
+
+    Nothing is started before the first call. Functions and arguments may be lambdas, local classes, and whatever
+    else cloudpickle takes. Errors: SettingsError.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+        timeout_s: float | None = None,
+        retries: int | Retry = Retry(),  # noqa: B008 - frozen
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        store_dir: str | os.PathLike[str] | None = None,
+        on_error: OnError = "wait",
+    ) -> None:
+        n_workers = usable_cpus() if max_workers is None else _positive("max_workers", max_workers)
+        max_tasks = None if max_tasks_per_child is None else _positive("max_tasks_per_child", max_tasks_per_child)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        retry = Retry.of(retries) if isinstance(retries, int) else retries
+        options = CallOptions(timeout_s=timeout_s, retry=retry, env=checked_env(env) if env else None, name=name)
+        run = _Run(None if store_dir is None else os.fspath(store_dir))
+        core = run.core(n_workers, max_tasks, initializer, initargs)
+        super().__init__(core, options, on_error)
+
+
+class _Run:
+    """Puts together what one run needs."""
+
+    def __init__(self, store_dir: str | None) -> None:
+        self._id = new_run_id()
+        self._key = new_key()
+        self._store = DirectoryStore(make_roots(self._id, store_dir))
+        self._packer = Packer(BlobBook(self._store, address_of), INLINE_BYTES)
+
+    def core(
+        self,
+        max_workers: int,
+        max_tasks: int | None,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+    ) -> Core:
+        """The executor's inside."""
+        packed = self._packer.pack_arguments((initializer, initargs), {}).packed if initializer else b""
+
+        def setup_for(worker_id: str) -> Setup:
+            return Setup(
+                run_id=self._id,
+                worker_id=worker_id,
+                key_hex=self._key.hex(),
+                client_pid=os.getpid(),
+                store_roots=list(self._store.roots),
+                python_path=[path or os.getcwd() for path in sys.path],
+                python_version="{}.{}".format(*sys.version_info[:2]),
+                max_tasks_per_child=max_tasks or 0,
+                initializer=base64.b64encode(packed).decode(),
+                inline_bytes=INLINE_BYTES,
+            )
+
+        backend = LocalBackend(setup_for, Seal(self._key), self._store)
+        ledger = Ledger(Limits(max_lanes=max_workers, max_tasks_per_lane=max_tasks), backend.pace)
+        return Core(Engine(self._id, ledger, backend, self._packer.release), self._packer, max_workers)
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise SettingsError(f"{name}={value!r} is not a positive whole number", remedy=f"give {name} >= 1")
+    return value

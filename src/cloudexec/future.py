@@ -1,0 +1,160 @@
+"""What `submit` returns: a `concurrent.futures.Future` that knows its call.
+
+Called by: executors (make it), engine (resolves it), users.   Calls: the engine, through `Controller`.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future as StandardFuture
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from cloudexec.errors import ExecutorForked
+from cloudexec.ids import call_id
+
+T = TypeVar("T")
+
+
+class CallStats(NamedTuple):
+    """Where and when a call ran. Times are seconds since the epoch; `started_s` and `finished_s` by the worker's
+    clock. None where the call did not get so far; `peak_rss` is in bytes, 0 where unknown."""
+
+    queued_s: float
+    started_s: float | None
+    finished_s: float | None
+    cpu_s: float | None
+    peak_rss: int
+    worker: str | None
+
+    @property
+    def run_s(self) -> float | None:
+        """How long it ran, in seconds."""
+        if self.started_s is None or self.finished_s is None:
+            return None
+        return self.finished_s - self.started_s
+
+
+class Controller(Protocol):
+    """What a future asks of the engine that its call belongs to. `call` is the ledger's own."""
+
+    run_id: str
+
+    def cancel(self, call: Any) -> bool:
+        """Forget the call unless it has started."""
+        ...
+
+    def stop(self, call: Any) -> None:
+        """Kill the call if it runs."""
+        ...
+
+    def has_started(self, call: Any) -> bool:
+        """Whether the call has started."""
+        ...
+
+    def invoke_callbacks(self, future: Any) -> None:
+        """Run the callbacks of a future that is done, on a thread that may block."""
+        ...
+
+
+class Future(StandardFuture[T]):
+    """The outcome of one call, to come. All of `concurrent.futures.Future`, and the call's own story.
+
+    `cancel()` succeeds exactly as long as the call has not started; `stop()` also ends one that runs.
+    """
+
+    def __init__(self, controller: Controller, number: int, queued_s: float) -> None:
+        super().__init__()
+        self._controller = controller
+        self._number = number
+        self._queued_s = queued_s
+        self._call: Any = None
+        self._story: tuple[float, float, float, int, str, bytes] | None = None
+
+    @property
+    def call_id(self) -> str:
+        """RUN/number, as it stands in logs and errors."""
+        return call_id(self._controller.run_id, self._number)
+
+    @property
+    def attempts(self) -> int:
+        """How often the call was handed to a worker so far; a call that was taken back unstarted is not counted."""
+        return int(self._call.attempts) if self._call is not None else 0
+
+    @property
+    def stats(self) -> CallStats:
+        """Where and when the call ran; complete once the future is done."""
+        if self._story is None:
+            return CallStats(self._queued_s, None, None, None, 0, None)
+        started_s, finished_s, cpu_s, peak_rss, worker, _ = self._story
+        return CallStats(self._queued_s, started_s, finished_s, cpu_s, peak_rss, worker)
+
+    @property
+    def stdout(self) -> str:
+        """What the call, its C code and its child processes wrote to standard output."""
+        return self._output(0)
+
+    @property
+    def stderr(self) -> str:
+        """What they wrote to standard error."""
+        return self._output(1)
+
+    def cancel(self) -> bool:
+        """Cancel the call unless it has started; True if it is cancelled and will never run."""
+        if self.done() or self._call is None:
+            return super().cancel()
+        if not self._controller.cancel(self._call):
+            return self.cancelled()
+        self.withdraw()
+        return True
+
+    def withdraw(self) -> None:
+        """The executor has cancelled the call; it never started."""
+        if super().cancel():
+            self.set_running_or_notify_cancel()
+
+    def stop(self) -> None:
+        """Cancel the call, or kill it if it runs: then the future gets CallStopped. Others are not harmed."""
+        if not self.done() and self._call is not None and not self.cancel():
+            self._controller.stop(self._call)
+
+    def running(self) -> bool:
+        """Whether the call runs now, as far as this process can see without asking."""
+        if self.done() or super().running() or self._call is None:
+            return super().running()
+        return self._controller.has_started(self._call)
+
+    def result(self, timeout: float | None = None) -> T:
+        """See concurrent.futures.Future.result. In a forked child an open future raises ExecutorForked."""
+        self._check_not_forked()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """See concurrent.futures.Future.exception."""
+        self._check_not_forked()
+        return super().exception(timeout)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a future belongs to its executor's process and cannot be pickled; pickle its result()")
+
+    def _check_not_forked(self) -> None:
+        if getattr(self._controller, "pid", 0) not in (0, os.getpid()) and not self.done():
+            raise ExecutorForked(f"the call {self.call_id} belongs to the process that forked this one")
+
+    def _output(self, which: int) -> str:
+        out = self._story[5] if self._story is not None else b""
+        if not out:
+            return ""
+        from cloudexec.wire.parts import unpack_parts
+
+        text = unpack_parts(out)[which]
+        return bytes(text).decode(errors="backslashreplace") if not isinstance(text, tuple) else ""
+
+    def _invoke_callbacks(self) -> None:
+        # The base class runs callbacks right here, which is the engine's thread: a callback that waits for
+        # another call would wait for ever. Same name in every Python since 3.2; a test watches over it.
+        if self._done_callbacks:  # type: ignore[attr-defined]  # private, see above
+            self._controller.invoke_callbacks(self)
+
+    def run_callbacks(self) -> None:
+        """Run them now; the engine's callback thread does."""
+        super()._invoke_callbacks()  # type: ignore[misc]  # private, see above

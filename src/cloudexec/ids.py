@@ -1,0 +1,44 @@
+"""Names of runs and of what belongs to them.
+
+Neighbours: everybody may import this; it imports the standard library only.
+Form:       run `r20261121-052301-9f3a1c`, call `RUN/17`, attempt `RUN/17#2`, worker `w1`, slot `w1.0`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+
+def new_run_id(now_s: float | None = None) -> str:
+    """A run's id: starts with UTC time, so that runs sort by age; 24 random bits tell twins apart."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(time.time() if now_s is None else now_s))
+    return f"r{stamp}-{os.urandom(3).hex()}"
+
+
+def call_id(run_id: str, number: int) -> str:
+    """The id of call `number` of a run; numbers start at 1."""
+    return f"{run_id}/{number}"
+
+
+def attempt_id(run_id: str, number: int, attempt: int) -> str:
+    """The id of one try at a call; attempts start at 1."""
+    return f"{run_id}/{number}#{attempt}"
+
+
+def slot_id(worker_id: str, slot: int) -> str:
+    """The id of one slot of a worker; slots start at 0."""
+    return f"{worker_id}.{slot}"
+
+
+class BlobRef(NamedTuple):
+    """A blob's name: the SHA-256 of its bytes, and their number."""
+
+    digest: bytes
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The key under which the store holds it."""
+        return f"blobs/{self.digest.hex()}"

@@ -1,0 +1,51 @@
+"""How many calls travel together: few while nothing is known, more as measured times shrink.
+
+Called by: ledger.py.
+A message costs a lane some tenths of a millisecond (a pipe) to some tens (a queue). Batches are made so long that
+this hardly counts (`target_s`), and no longer; near the end a lane gets no more than its fair share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_WEIGHT: Final = 0.1  # of a new measurement, once there are ten
+
+
+class Estimate:
+    """How long the calls of one function take, in seconds; learns from each outcome."""
+
+    __slots__ = ("count", "mean_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean_s = 0.0
+
+    def learn(self, seconds: float) -> None:
+        """Take one measured call into account."""
+        self.count += 1
+        weight = _WEIGHT if self.count > 10 else 1 / self.count
+        self.mean_s += (seconds - self.mean_s) * weight
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A backend's figures for forming batches."""
+
+    target_s: float = 0.05  # work that a lane should hold
+    overhead_s: float = 15e-6  # of each call, besides the time that its function takes
+    most_calls: int = 1024  # in one message
+    most_bytes: int = 1 << 18
+    shares: float = 1.0  # a batch is at most this part of what each lane's fair share would be
+    growth: int = 4  # a batch is at most so many times the number of measurements
+    can_recall: bool = True  # queued calls can be taken back from a lane
+    recall_above_s: float = 0.002  # queued work worth taking back at once
+    stalled_after_s: float = 0.01  # a lane that shows nothing for so long is worth looking at
+
+    def most_in_batch(self, estimate: Estimate, n_pending: int, n_lanes: int) -> int:
+        """The largest batch for a lane now; 0 means: give it a call only if it is idle."""
+        if not estimate.count:
+            return 0
+        fair = -(-n_pending // max(1, int(n_lanes / self.shares)))
+        return min(self.most_calls, self.growth * estimate.count, fair)

@@ -1,0 +1,1 @@
+"""Readers of what happens: the run's facts. Later: progress, timeline, cost."""

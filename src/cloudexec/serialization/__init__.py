@@ -1,0 +1,12 @@
+"""From callables, arguments, results and exceptions to parts that travel, and back.
+
+Called by: executors (pack calls), worker.slot (unpack calls, pack results), engine (unpack outcomes).
+Files:     pickling.py    plain pickle where that is right, cloudpickle where it is needed
+           stability.py   may a function's pickle, or its unpickled copy, be used again?
+           functions.py   each function is pickled once, as long as it has not changed
+           blobs.py       big buffers: written once under their hash, kept while calls need them
+           packer.py      the client's side, all of it together
+           loading.py     parts back to objects; each load gives objects of its own
+           failures.py    exceptions, with their remote traceback
+           mainglobals.py what an initializer set in `__main__` is seen by later functions
+"""

@@ -1,0 +1,88 @@
+"""Each function is pickled once, as long as it has not changed.
+
+Called by: packer.py.   Calls: pickling, stability.
+Why:       pickling the same function for each of 10,000 calls takes 0.5 s and 62 MB (facts: perf §3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from cloudexec.ids import BlobRef
+from cloudexec.serialization.pickling import Pickled, dumps
+from cloudexec.serialization.stability import Watch, is_importable, watch
+from cloudexec.wire.messages import FunctionTraits, PackedFunction
+from cloudexec.wire.parts import Part, pack_parts
+
+_MOST_KNOWN: Final = 512
+
+Divert = Callable[[Pickled], tuple[list[Part], tuple[BlobRef, ...]]]
+
+
+class FunctionBook:
+    """Packed functions by object and by bytes. Not thread-safe: packer.py holds the lock."""
+
+    def __init__(self, divert: Divert) -> None:
+        self._divert = divert
+        self._by_object: dict[int, tuple[weakref.ref[Any], Watch, PackedFunction]] = {}
+        self._by_bytes: OrderedDict[bytes, PackedFunction] = OrderedDict()
+
+    def pack(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
+        """The function ready to travel, and the blobs that it needs.
+
+        Errors: those of pickling.
+        """
+        known = self._known(function)
+        if known is not None:
+            return known, ()
+        pickled = dumps(function)
+        if not pickled.buffers and pickled.stream in self._by_bytes:
+            return self._by_bytes[pickled.stream], ()
+        notes = watch(function) if pickled.pickler else None
+        parts, refs = self._divert(pickled)
+        packed_parts = pack_parts(parts)
+        packed = PackedFunction(
+            hashlib.sha256(packed_parts).digest(),
+            FunctionTraits(stateless=_is_stateless(function, pickled, notes)),
+            packed_parts,
+            pickled.pickler,
+        )
+        if not refs:
+            self._remember(function, pickled, notes, packed)
+        return packed, refs
+
+    def _known(self, function: object) -> PackedFunction | None:
+        entry = self._by_object.get(id(function))
+        if entry is None or entry[0]() is not function or not entry[1].holds():
+            return None
+        return entry[2]
+
+    def _remember(self, function: object, pickled: Pickled, notes: Watch | None, packed: PackedFunction) -> None:
+        if not pickled.buffers:
+            self._by_bytes[pickled.stream] = packed
+            if len(self._by_bytes) > _MOST_KNOWN:
+                self._by_bytes.popitem(last=False)
+        if notes is not None:
+            key, book = id(function), self._by_object
+            forget = weakref.ref(function, lambda _gone: book.pop(key, None))
+            book[key] = (forget, notes, packed)
+
+
+def _is_stateless(function: object, pickled: Pickled, notes: Watch | None) -> bool:
+    """Whether a worker may call one unpickled copy again and again."""
+    if pickled.pickler:
+        return notes is not None and notes.stateless
+    return is_importable(function) or isinstance(function, type(len))
+
+
+def name_of(function: object) -> str:
+    """A short name of a callable for messages."""
+    if isinstance(function, partial):
+        return f"partial({name_of(function.func)})"
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name).replace("<locals>.", "")

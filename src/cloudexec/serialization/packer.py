@@ -1,0 +1,139 @@
+"""The client's side of serialization: a call becomes bytes and blobs, on the caller's thread.
+
+Called by: executors.   Calls: functions.py, pickling.py, blobs.py.
+What a call receives is what its arguments were at the moment of `submit`: bytes are taken then and there.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from cloudexec.errors import CloudexecError, UnpicklableArgument
+from cloudexec.ids import BlobRef
+from cloudexec.serialization.blobs import BlobBook
+from cloudexec.serialization.functions import FunctionBook, name_of
+from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps
+from cloudexec.wire.messages import PackedFunction
+from cloudexec.wire.parts import Part, pack_parts
+
+_PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_PLAIN_MOST: Final = 8192  # characters of text that may take the short way
+
+
+class PackedArguments(NamedTuple):
+    """Packed parts of (args, kwargs), the blobs among them, and the cloudpickle version they ask for."""
+
+    packed: bytes
+    refs: tuple[BlobRef, ...] = ()
+    pickler: str = ""
+
+
+class Packer:
+    """Packs functions and arguments for one executor. Thread-safe.
+
+    inline_bytes: what is larger travels as a blob.
+    """
+
+    def __init__(self, blobs: BlobBook, inline_bytes: int) -> None:
+        self._blobs = blobs
+        self._inline_bytes = inline_bytes
+        self._functions = FunctionBook(self._divert)
+        self._lock = threading.RLock()  # pickling may run the user's code, which may submit
+
+    def pack_function(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
+        """The function ready to travel, and its blobs (one use of each belongs to the caller).
+
+        Errors: UnpicklableArgument, StoreFull.
+        """
+        try:
+            with self._lock:
+                return self._functions.pack(function)
+        except CloudexecError:
+            raise
+        except Exception as error:
+            raise UnpicklableArgument(f"the function {name_of(function)} cannot be pickled: {error}") from error
+
+    def pack_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PackedArguments:
+        """The arguments ready to travel; one use of each blob belongs to the caller.
+
+        Errors: UnpicklableArgument (names the argument), StoreFull.
+        """
+        if not kwargs and _PLAIN.issuperset(map(type, args)) and _is_short(args):
+            return PackedArguments(pack_parts((pickle.dumps((args, None), PROTOCOL),)))
+        try:
+            pickled = dumps((args, kwargs))
+        except CloudexecError:
+            raise
+        except Exception as error:
+            which = _first_unpicklable(args, kwargs)
+            raise UnpicklableArgument(f"{which} cannot be pickled: {error}") from error
+        parts, refs = self._divert(pickled)
+        return PackedArguments(pack_parts(parts), refs, pickled.pickler)
+
+    def add_use(self, refs: tuple[BlobRef, ...]) -> None:
+        """One more call needs these blobs."""
+        if refs:
+            self._blobs.add_use(refs)
+
+    def release(self, refs: tuple[BlobRef, ...]) -> None:
+        """A call that needed these blobs is over."""
+        if refs:
+            self._blobs.release(refs)
+
+    @contextmanager
+    def trusting(self) -> Iterator[None]:
+        """See BlobBook.trusting."""
+        with self._blobs.trusting():
+            yield
+
+    def _divert(self, pickled: Pickled) -> tuple[list[Part], tuple[BlobRef, ...]]:
+        """The parts of a pickle; large ones, and small ones when their sum is large, go to blobs."""
+        parts: list[Part] = []
+        refs: list[BlobRef] = []
+        inline = 0
+        pieces: tuple[bytes | memoryview, ...] = (pickled.stream, *pickled.buffers)
+        for piece in pieces:
+            size = len(piece)
+            inline += size
+            if size > self._inline_bytes or (inline > self._inline_bytes and size >= 1 << 16):
+                refs.append(self._blobs.add(memoryview(piece)))
+                parts.append(refs[-1])
+                inline -= size
+            else:
+                parts.append(piece)
+        return parts, tuple(refs)
+
+
+def _is_short(args: tuple[Any, ...]) -> bool:
+    return sum(len(arg) for arg in args if type(arg) in (str, bytes)) <= _PLAIN_MOST
+
+
+def _first_unpicklable(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Names the argument that is to blame, e.g. `args[0]['file']`."""
+    for index, value in enumerate(args):
+        if path := _blame(value, f"args[{index}]"):
+            return path
+    for key, value in kwargs.items():
+        if path := _blame(value, key):
+            return path
+    return "an argument"
+
+
+def _blame(value: object, path: str) -> str:
+    try:
+        dumps(value)
+    except Exception:
+        items: Any = ()
+        if type(value) is dict:
+            items = ((f"[{key!r}]", item) for key, item in value.items())
+        elif type(value) in (list, tuple):
+            items = ((f"[{index}]", item) for index, item in enumerate(value))  # type: ignore[arg-type, var-annotated]  # a list or tuple
+        for step, item in items:
+            if deeper := _blame(item, path + step):
+                return deeper
+        return f"{path} ({type(value).__qualname__})"
+    return ""

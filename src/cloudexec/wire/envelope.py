@@ -1,0 +1,91 @@
+"""Version, kind, length and signature around every message.
+
+Called by: messages' senders and receivers on both halves.   Calls: hmac.
+Layout:    magic `cx` | version u8 | kind u8 | body length u64 | HMAC-SHA256 of all that and the body | body
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+from enum import IntEnum
+from typing import Final
+
+from cloudexec.errors import SignatureError, WireError
+
+VERSION: Final = 1
+KEY_BYTES: Final = 32
+
+_MAGIC: Final = b"cx"
+_HEAD: Final = struct.Struct("<2sBBQ")
+_MAC_BYTES: Final = 32
+OVERHEAD: Final = _HEAD.size + _MAC_BYTES
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    BATCH = 1  # calls, client to slot
+    REVOKE = 2  # drop what you have not started, client to slot
+    OUTCOME = 3  # one attempt's end, slot to client
+    INITIALIZER_FAILED = 4  # slot to client; the body is an outcome
+    SETUP = 5  # what a new slot must know, client to worker
+
+
+_KINDS: Final = {int(kind): kind for kind in Kind}
+
+
+def new_key() -> bytes:
+    """A fresh key for one run. It must never lie in the store."""
+    return os.urandom(KEY_BYTES)
+
+
+class Seal:
+    """Signs and checks messages with one run's key."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise WireError(f"a run key has {KEY_BYTES} bytes, this one has {len(key)}")
+        self._key = key
+
+    def __reduce__(self) -> str:
+        raise TypeError("a run key must not be pickled")
+
+    def close(self, kind: Kind, body: bytes) -> bytes:
+        """The signed message around `body`."""
+        head = _HEAD.pack(_MAGIC, VERSION, kind, len(body))
+        return b"".join((head, hmac.digest(self._key, head + body, "sha256"), body))
+
+    def open(self, message: bytes | bytearray | memoryview) -> tuple[Kind, memoryview]:
+        """Kind and body of one whole message, after its signature was found right.
+
+        Errors: WireError (cut short, other version), SignatureError (not signed with this key).
+        """
+        view = memoryview(message)
+        kind, length = read_head(view)
+        if len(view) != OVERHEAD + length:
+            raise WireError(f"a message of {OVERHEAD + length} bytes came as {len(view)} bytes")
+        body = view[OVERHEAD:]
+        signed = view[: _HEAD.size].tobytes() + body
+        if not hmac.compare_digest(hmac.digest(self._key, signed, "sha256"), view[_HEAD.size : OVERHEAD]):
+            raise SignatureError(f"a {kind.name} message of {length} bytes is not signed with this run's key")
+        return kind, body
+
+
+def read_head(view: memoryview | bytearray | bytes, offset: int = 0) -> tuple[Kind, int]:
+    """Kind and body length of the message that starts at `offset`.
+
+    Errors: WireError if it is not a message of this version.
+    """
+    try:
+        magic, version, kind, length = _HEAD.unpack_from(view, offset)
+    except struct.error:
+        raise WireError(f"a message of {len(view) - offset} bytes is too short to have a head") from None
+    if magic != _MAGIC or version != VERSION:
+        raise WireError(f"expected a version {VERSION} message, got magic {magic!r} version {version}")
+    if kind not in _KINDS:
+        raise WireError(f"unknown kind of message: {kind}")
+    return _KINDS[kind], length

@@ -1,0 +1,275 @@
+"""The pipes between a feeder of calls and one slot, and how a call changes hands on them.
+
+Called by: backends/local (feeder's end) and worker/slot (slot's end).   Calls: envelope.py.
+
+    feeder                                            slot
+      | work   : BATCH and REVOKE messages  ------->   | reads when it has a token and no call in hand
+      | tokens : one byte for each call     ------->   | reads one before it starts a call: that is the claim
+      |          (the feeder may read too)             |
+      | out    : one OUTCOME message a call <-------   | written at once, so that a crash loses none
+      | bell   : two bytes, the slot's no.  <-------   | rung at the end of a batch or after BELL_AFTER_S
+
+A pipe's bytes are handed out by the kernel exactly once. So a token belongs either to the slot, which then
+has started the call for good, or to the feeder, which then knows for certain that the call never started:
+queued calls can be taken back from a busy slot without asking it. A token's value is the lane's epoch;
+each recall empties the pipe, raises the epoch and sends REVOKE, which tells the slot to drop what it holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import sys
+import termios
+from collections import deque
+from typing import Final
+
+from cloudexec.errors import WireError
+from cloudexec.wire.envelope import OVERHEAD, Kind, Seal, read_head
+from cloudexec.wire.messages import Batch, PackedCall, decode_batch
+
+BELL: Final = struct.Struct("<H")
+BELL_AFTER_S: Final = 0.001  # outcomes wait at most this long for company
+_BELL_BYTES: Final = 32 * 1024  # ring before the out pipe (64 KiB where it cannot grow) fills up
+_PIPE_BYTES: Final = 1 << 20
+_READ_BYTES: Final = 1 << 20
+_MAX_RECALLS: Final = 200  # an epoch is one byte; the slot must not fall a whole turn behind
+
+
+class MessageReader:
+    """Cuts a byte stream into messages."""
+
+    __slots__ = ("_bytes", "_seal")
+
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
+        self._bytes = bytearray()
+
+    @property
+    def in_the_middle(self) -> bool:
+        """True while a message has begun and not ended."""
+        return bool(self._bytes)
+
+    def feed(self, data: bytes) -> list[tuple[Kind, memoryview]]:
+        """Messages that `data` completes. Errors: WireError, SignatureError."""
+        if self._bytes:
+            self._bytes += data
+            data = bytes(self._bytes) if self._is_whole() else b""
+            if not data:
+                return []
+            self._bytes.clear()
+        messages = []
+        view, at, end = memoryview(data), 0, len(data)
+        while end - at >= OVERHEAD:
+            stop = at + OVERHEAD + read_head(view, at)[1]
+            if stop > end:
+                break
+            messages.append(self._seal.open(view[at:stop]))
+            at = stop
+        self._bytes += view[at:]
+        return messages
+
+    def _is_whole(self) -> bool:
+        """Whether at least one whole message is there; spares copying a long one at each piece."""
+        have = len(self._bytes)
+        return have >= OVERHEAD and have >= OVERHEAD + read_head(self._bytes)[1]
+
+
+def widen(fd: int) -> None:
+    """Let a pipe hold up to 1 MiB where the kernel permits; otherwise it keeps its size."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+class Feeder:
+    """The feeder's end of a lane. Never blocks; it lives on one thread."""
+
+    def __init__(self, seal: Seal, *, work: int, tokens_in: int, tokens_out: int, out: int) -> None:
+        self._seal = seal
+        self._work, self._tokens_in, self._tokens_out, self._out = work, tokens_in, tokens_out, out
+        for fd in (work, tokens_in, tokens_out, out):
+            os.set_blocking(fd, False)
+        self._reader = MessageReader(seal)
+        self._unsent: deque[memoryview] = deque()
+        self._epoch = 0
+        self._recalls = 0
+
+    @property
+    def out_fd(self) -> int:
+        """Where outcomes come in."""
+        return self._out
+
+    @property
+    def work_fd(self) -> int:
+        """Where batches go out."""
+        return self._work
+
+    @property
+    def has_unsent(self) -> bool:
+        """True while bytes wait for the work pipe to have room: then call `flush` when it has."""
+        return bool(self._unsent)
+
+    @property
+    def in_the_middle(self) -> bool:
+        """True while half an outcome has arrived: the slot may be waiting for room to send the rest."""
+        return self._reader.in_the_middle
+
+    def place(self, body: bytes, n_calls: int) -> None:
+        """Hand over a batch body of `n_calls` calls."""
+        self._send(self._seal.close(Kind.BATCH, body))
+        with contextlib.suppress(BrokenPipeError):  # the slot is gone; its end will be reported
+            os.write(self._tokens_out, bytes((self._epoch,)) * n_calls)
+
+    def recall(self) -> int:
+        """Take back every call that the slot has not started; how many of the last ones these were."""
+        if self._recalls >= _MAX_RECALLS:
+            return 0
+        n_calls = self._take_tokens()
+        if n_calls:
+            self._recalls += 1
+            self._epoch = (self._epoch + 1) % 256
+            self._send(self._seal.close(Kind.REVOKE, b""))
+        return n_calls
+
+    def unclaimed(self) -> int:
+        """How many of the last calls the slot has not started, as of now."""
+        count = bytearray(4)
+        fcntl.ioctl(self._tokens_in, termios.FIONREAD, count)
+        return int.from_bytes(count, sys.byteorder)
+
+    def flush(self) -> None:
+        """Send what waited for room."""
+        while self._unsent:
+            sent = self._write(self._unsent[0])
+            if sent < len(self._unsent[0]):
+                self._unsent[0] = self._unsent[0][sent:]
+                return
+            self._unsent.popleft()
+
+    def receive(self) -> list[tuple[Kind, memoryview]]:
+        """Messages that have come in. Errors: WireError, SignatureError."""
+        messages = []
+        size = _READ_BYTES
+        while size == _READ_BYTES:  # a short read has emptied the pipe; what comes later rings again
+            try:
+                data = os.read(self._out, _READ_BYTES)
+            except BlockingIOError:
+                break
+            size = len(data)
+            messages += self._reader.feed(data)
+            self._recalls = 0
+            if size > 0 and self._reader.in_the_middle:
+                size = _READ_BYTES
+        return messages
+
+    def close(self) -> None:
+        """Close this end; an idle slot then leaves by itself."""
+        for fd in (self._work, self._tokens_in, self._tokens_out, self._out):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def _send(self, message: bytes) -> None:
+        view = memoryview(message)
+        if not self._unsent:
+            view = view[self._write(view) :]
+        if view:
+            self._unsent.append(view)
+
+    def _write(self, view: memoryview) -> int:
+        try:
+            return os.write(self._work, view)
+        except BlockingIOError:
+            return 0
+        except BrokenPipeError:
+            return len(view)  # the slot is gone; its end will be reported
+
+    def _take_tokens(self) -> int:
+        taken = 0
+        with contextlib.suppress(BlockingIOError):
+            while got := len(os.read(self._tokens_in, 1 << 16)):
+                taken += got
+        return taken
+
+
+class SlotLane:
+    """The slot's end of a lane. Blocks; it lives in the slot's main thread."""
+
+    def __init__(self, seal: Seal, *, work: int, tokens: int, out: int, bell: int, number: int) -> None:
+        self._seal = seal
+        self._work, self._tokens, self._out, self._bell = work, tokens, out, bell
+        self._ring = BELL.pack(number)
+        self._calls: deque[tuple[PackedCall, Batch]] = deque()
+        self._epoch = 0
+        self._unrung = 0
+        self._poll = select.poll()
+        self._poll.register(tokens, select.POLLIN)
+
+    def claim(self, most: int) -> int:
+        """Claim up to `most` calls; waits for at least one. 0 when the feeder has closed the lane."""
+        try:
+            tokens = os.read(self._tokens, most)
+        except BlockingIOError:
+            self.ring()
+            self._poll.poll()
+            return self._claim_woken(most)
+        return self._count(tokens)
+
+    def _claim_woken(self, most: int) -> int:
+        while True:
+            try:
+                return self._count(os.read(self._tokens, most))
+            except BlockingIOError:
+                self._poll.poll()  # the feeder took the token back before we came
+
+    def _count(self, tokens: bytes) -> int:
+        while tokens and tokens[0] != self._epoch:
+            self._read_message()  # REVOKE is under way
+        return len(tokens)
+
+    def next_call(self) -> tuple[PackedCall, Batch]:
+        """The next claimed call, and the batch in which it came."""
+        while not self._calls:
+            self._read_message()
+        return self._calls.popleft()
+
+    def send(self, kind: Kind, body: bytes) -> None:
+        """Write one message to the feeder, without waking it yet."""
+        message = memoryview(self._seal.close(kind, body))
+        self._unrung += len(message)
+        if self._unrung > _BELL_BYTES:
+            self.ring()
+            self._unrung = len(message)
+        while message:
+            message = message[os.write(self._out, message) :]
+
+    def ring(self) -> None:
+        """Wake the feeder if there is something that it has not been told of."""
+        if self._unrung:
+            self._unrung = 0
+            os.write(self._bell, self._ring)
+
+    def _read_message(self) -> None:
+        kind, length = read_head(head := self._read(OVERHEAD))
+        body = self._seal.open(head + self._read(length))[1]
+        if kind is Kind.BATCH:
+            batch = decode_batch(body)
+            self._calls.extend((call, batch) for call in batch.calls)
+        elif kind is Kind.REVOKE:
+            self._calls.clear()
+            self._epoch = (self._epoch + 1) % 256
+        else:
+            raise WireError(f"a slot was sent a {kind.name} message")
+
+    def _read(self, size: int) -> bytearray:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            got = os.readv(self._work, [view])
+            if not got:
+                raise EOFError("the feeder closed the lane in the middle of a message")
+            view = view[got:]
+        return data

@@ -1,0 +1,27 @@
+"""`python -m cloudexec.worker`: start a worker.
+
+Calls: supervisor.serve. A client starts it with `--control-fd N`, one end of a Unix socket pair.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; the exit code."""
+    if len(arguments) == 2 and arguments[0] == "--control-fd":
+        from cloudexec.worker.supervisor import serve
+
+        return serve(int(arguments[1]))
+    if arguments == ["--check"]:
+        from cloudexec.worker import supervisor  # noqa: F401 - importing it is the check
+
+        print(f"cloudexec worker: ready, Python {sys.version.split()[0]} at {sys.executable}")
+        return 0
+    print("usage: python -m cloudexec.worker --check | --control-fd N", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

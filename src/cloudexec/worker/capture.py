@@ -1,0 +1,99 @@
+"""What a call prints: everything that goes to descriptors 1 and 2, by Python, C code or child processes.
+
+Called by: running.py.   Calls: system.
+Descriptors 1 and 2 are files without a name. Whoever inherits them shares their position, so the position tells
+whether anything was printed: a call that prints nothing costs four seeks (1 µs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Final, TextIO
+
+from cloudexec.worker.system import flush_c_streams, nameless_file
+
+_MOST_BYTES: Final = 64 << 20  # of one stream of one call; the middle of more is left out
+
+
+class Capture:
+    """Holds descriptors 0 to 2 of this process from now on."""
+
+    def __init__(self) -> None:
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(self._null, 0)
+        self._files: list[int] = []
+        self.renew()
+        self._streams: tuple[TextIO, TextIO] = (_text_stream(1), _text_stream(2))
+        sys.stdout, sys.stderr = self._streams
+        sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc,assignment]  # typed Final
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115 - typed Final; never closed
+
+    def renew(self) -> None:
+        """Use new files: somebody may go on writing to the old ones."""
+        for fd in self._files:
+            os.close(fd)
+        self._files = [_high(nameless_file()) for _ in range(2)]
+        for number, fd in enumerate(self._files, start=1):
+            os.dup2(fd, number)
+
+    def take(self) -> tuple[bytes, bytes]:
+        """(stdout, stderr) since the last time; mends descriptors and streams that the call has closed."""
+        self._flush()
+        return self._take(1), self._take(2)
+
+    def repair_input(self) -> None:
+        """Point descriptor 0 at nothing again, whatever the call has done to it."""
+        os.dup2(self._null, 0)
+
+    def _flush(self) -> None:
+        for stream in {*self._streams, sys.stdout, sys.stderr}:
+            with contextlib.suppress(Exception):  # closed, replaced by a fake, or its descriptor is gone
+                stream.flush()
+        flush_c_streams()
+        if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
+            sys.stdout, sys.stderr = self._streams
+        if self._streams[0].closed or self._streams[1].closed:
+            self._streams = (_text_stream(1), _text_stream(2))
+            sys.stdout, sys.stderr = self._streams
+
+    def _take(self, number: int) -> bytes:
+        fd = self._files[number - 1]
+        size = os.lseek(fd, 0, os.SEEK_CUR)
+        if _position(number) != size:
+            os.dup2(fd, number)
+        if not size:
+            return b""
+        text = _read(fd, size)
+        os.ftruncate(fd, 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return text
+
+
+def _position(fd: int) -> int | None:
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:  # closed, or something that has no position
+        return None
+
+
+def _read(fd: int, size: int) -> bytes:
+    if size <= _MOST_BYTES:
+        return os.pread(fd, size, 0)
+    half = _MOST_BYTES // 2
+    note = f"\n... {size - _MOST_BYTES:,} bytes left out ...\n".encode()
+    return os.pread(fd, half, 0) + note + os.pread(fd, half, size - half)
+
+
+def _text_stream(fd: int) -> TextIO:
+    return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _high(fd: int) -> int:
+    """The same file under a descriptor that code which closes 0 to 9 does not meet."""
+    import fcntl
+
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100)
+    os.close(fd)
+    return high

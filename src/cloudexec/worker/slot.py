@@ -1,0 +1,106 @@
+"""One child process of a worker: takes calls from its lane and runs them, one at a time.
+
+Called by: supervisor.py, right after the fork.   Calls: running.py for each call, wire.lane.
+It ends when the feeder closes the lane, when it has done its max_tasks_per_child, or when it is killed.
+No threads: the user's code may fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import struct
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple, NoReturn
+
+from cloudexec.store.directory import DirectoryStore
+from cloudexec.wire.envelope import Kind
+from cloudexec.wire.lane import BELL_AFTER_S, SlotLane
+from cloudexec.wire.messages import Outcome, PackedCall, Verdict, encode_outcome
+from cloudexec.worker.running import Runner
+from cloudexec.worker.status import NEVER, Status
+
+EXIT_RETIRED: Final = 90  # has done its max_tasks_per_child
+EXIT_INITIALIZER: Final = 91  # the initializer raised; the error went ahead through the lane
+POKE: Final = struct.Struct("<H")
+_SHORT_CALL_S: Final = 0.00005
+_CLAIM_MOST: Final = 16  # of calls this short; a claimed call counts as started
+
+
+class SlotSettings(NamedTuple):
+    """What a slot must know besides its lane."""
+
+    number: int
+    store_roots: list[str]
+    inline_bytes: int
+    max_tasks: int  # 0: no end
+    initializer: bytes  # packed (function, arguments); empty: none
+
+
+def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Callable[[bytes], object]) -> NoReturn:
+    """Run calls until there is nothing more to do, then leave the process."""
+    signal.signal(signal.SIGINT, _ignore)
+    runner = Runner(DirectoryStore(settings.store_roots), settings.inline_bytes)
+    if settings.initializer and (failure := runner.initialize(settings.initializer)) is not None:
+        lane.send(Kind.INITIALIZER_FAILED, encode_outcome(_no_outcome(failure)))
+        lane.ring()
+        os._exit(EXIT_INITIALIZER)
+    _leave(_serve(settings, lane, status, poke, runner))
+
+
+def _serve(
+    settings: SlotSettings, lane: SlotLane, status: Status, poke: Callable[[bytes], object], runner: Runner
+) -> int:
+    """Take and run calls; the exit code to leave with."""
+    signed = POKE.pack(settings.number)
+    left = settings.max_tasks or 1 << 62
+    most, rung_s = 1, time.time()
+    while left:
+        claimed = lane.claim(min(most, left))
+        if not claimed:
+            return 0
+        left -= claimed
+        for _ in range(claimed):
+            call, batch = lane.next_call()
+            deadline = _begin(call, status, poke, signed)
+            outcome = runner.run(call, batch)
+            status.end(deadline)
+            lane.send(Kind.OUTCOME, encode_outcome(outcome))
+            now_s = outcome.finished_s
+            if not 0 <= now_s - rung_s < BELL_AFTER_S:
+                lane.ring()
+                rung_s = now_s
+        most = min(2 * most, _CLAIM_MOST) if now_s - outcome.started_s < _SHORT_CALL_S else 1
+    lane.ring()
+    return EXIT_RETIRED
+
+
+def _begin(call: PackedCall, status: Status, poke: Callable[[bytes], object], signed: bytes) -> float:
+    """Note that a call starts; tell the supervisor if it must look at the clock for it."""
+    if not call.timeout_s:
+        status.begin(call.number, NEVER)
+        return NEVER
+    deadline = time.monotonic() + call.timeout_s
+    status.begin(call.number, deadline)
+    if deadline < status.armed:
+        poke(signed)
+    return deadline
+
+
+def _no_outcome(failure: bytes) -> Outcome:
+    now_s = time.time()
+    return Outcome(0, 0, Verdict.RAISED, now_s, now_s, 0.0, 0, failure)
+
+
+def _ignore(_signal: int, _frame: object) -> None:
+    """Ctrl-C is the client's business; its supervisor tells us what follows from it."""
+
+
+def _leave(exitcode: int) -> NoReturn:
+    """Run what user code registered for the end, then go without waiting for its threads."""
+    try:
+        atexit._run_exitfuncs()
+    finally:
+        os._exit(exitcode)
