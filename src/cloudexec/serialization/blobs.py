@@ -3,16 +3,18 @@
 Called by: packer.py (adds), engine through packer (releases).   Calls: a store.
 A buffer that comes again from the same address may have changed in between. It is compared with what was written
 (memcmp: 5 ms for 100 MB) before the blob is used again, so a call always gets the bytes of the moment of its submit.
-Within one `map` over lists, ranges and `repeat`, no code of the user runs between the items: one comparison will do.
+Within one `map` over lists, ranges and `repeat`, no code of the user runs between the items: one comparison will do,
+as long as the object that owns the memory lives. A temporary's address may be given to the next one.
 """
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from cloudexec.ids import BlobRef
 
@@ -46,18 +48,17 @@ class BlobBook:
         self._idle: OrderedDict[BlobRef, None] = OrderedDict()
         self._idle_bytes = 0
         self._seen: dict[tuple[int, int], BlobRef] = {}
-        self._trusted: set[tuple[int, int]] | None = None
+        self._trusting = _Trusting()
 
     def add(self, content: memoryview) -> BlobRef:
         """The blob of these bytes, with one use more. Errors: StoreFull."""
         place = (self._address_of(content), content.nbytes)
         with self._lock:
             ref = self._seen.get(place)
-            if ref is None or not self._still_there(place, ref, content):
+            if ref is None or not (self._is_trusted(place, content) or self._store.is_same(ref.name, content)):
                 ref = self._store.put_blob(content)
                 self._seen[place] = ref
-            if self._trusted is not None:
-                self._trusted.add(place)
+            self._trust(place, content)
             self._use(ref)
             return ref
 
@@ -81,17 +82,23 @@ class BlobBook:
 
     @contextmanager
     def trusting(self) -> Iterator[None]:
-        """Inside, a buffer that was compared once need not be compared again."""
-        self._trusted = set()
+        """Inside, on this thread, a buffer that was compared once need not be compared again."""
+        self._trusting.owners = {}
         try:
             yield
         finally:
-            self._trusted = None
+            self._trusting.owners = None
 
-    def _still_there(self, place: tuple[int, int], ref: BlobRef, content: memoryview) -> bool:
-        if self._trusted is not None and place in self._trusted:
-            return True
-        return self._store.is_same(ref.name, content)
+    def _is_trusted(self, place: tuple[int, int], content: memoryview) -> bool:
+        known = (self._trusting.owners or {}).get(place)
+        return known is not None and known() is _owner(content)
+
+    def _trust(self, place: tuple[int, int], content: memoryview) -> None:
+        if self._trusting.owners is not None:
+            try:
+                self._trusting.owners[place] = weakref.ref(_owner(content))
+            except TypeError:  # bytes, for instance: whether they still live cannot be known
+                self._trusting.owners.pop(place, None)
 
     def _use(self, ref: BlobRef) -> None:
         if ref in self._idle:
@@ -104,6 +111,20 @@ class BlobBook:
         self._idle_bytes -= ref.size
         self._seen = {place: known for place, known in self._seen.items() if known != ref}
         self._store.delete(ref.name)
+
+
+class _Trusting(threading.local):
+    """Who owned the buffers that were compared, by place; None where every buffer is compared."""
+
+    owners: dict[tuple[int, int], weakref.ref[Any]] | None = None
+
+
+def _owner(content: memoryview) -> object:
+    """The object that owns the memory: an array rather than a view of it."""
+    owner: object = content.obj
+    while (base := getattr(owner, "base", None)) is not None:
+        owner = base
+    return owner
 
 
 class AddressOf(Protocol):
