@@ -85,7 +85,8 @@ class _Run:
         initargs: tuple[Any, ...],
     ) -> Core:
         """The executor's inside."""
-        packed = self._packer.pack_arguments((initializer, initargs), {}).packed if initializer else b""
+        start = {"initializer": initializer, "initargs": tuple(initargs)}
+        packed = self._packer.pack_arguments((), start).packed if initializer else b""
 
         def setup_for(worker_id: str) -> Setup:
             return Setup(

@@ -68,7 +68,7 @@ class Runner:
     def initialize(self, packed: bytes) -> bytes | None:
         """Run the initializer, pinning what it binds in `__main__`; a packed failure if it raises."""
         try:
-            initializer, initargs = load(packed, self._fetch)
+            initializer, initargs = load(packed, self._fetch)[1].values()
             born = take_born()
             before = [dict(namespace) for namespace in born]
             initializer(*initargs)
