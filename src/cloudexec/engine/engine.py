@@ -354,8 +354,9 @@ class Engine:
         self._ledger.settle(now_s)
 
     def _initializer_failed(self, outcome: Outcome) -> None:
-        error = InitializerFailed("the initializer failed; its own error stands above")
-        error.__cause__ = load_failure(outcome.value, self._backend.fetch)
+        cause = load_failure(outcome.value, self._backend.fetch)
+        error = InitializerFailed(f"the initializer raised {type(cause).__name__}: {cause}")
+        error.__cause__ = cause
         self._breakdown = self._breakdown or error
         self._ledger.break_down(LaneEnd(Cause.LOST, "the initializer failed"))
 

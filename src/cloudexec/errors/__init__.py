@@ -70,7 +70,7 @@ class CloudexecError(Exception):
         return str(self.args[0])
 
     def __str__(self) -> str:
-        return f"{self.what}. Remedy: {self.remedy}"
+        return f"{self.what.rstrip('.')}. Remedy: {self.remedy}"
 
 
 # --- your input ------------------------------------------------------------------------------

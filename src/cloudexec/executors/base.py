@@ -99,7 +99,7 @@ class Submits(Executor):
         if timeout_s is not None:
             changes["timeout_s"] = timeout_s
         if retries is not None:
-            changes["retry"] = Retry.of(retries) if isinstance(retries, int) else retries
+            changes["retry"] = Retry.of(retries)
         if env is not None:
             changes["env"] = {**(self._options.env or {}), **checked_env(env)}
         if name is not None:
@@ -302,6 +302,8 @@ class Core:
 
 def checked_env(env: MappingType[str, str]) -> dict[str, str]:
     """Environment variables as the operating system takes them. Errors: SettingsError."""
+    if not isinstance(env, MappingType):
+        raise SettingsError(f"env={env!r} is not a mapping", remedy="give a dict of names and values")
     for key, value in env.items():
         if not isinstance(key, str) or not isinstance(value, str):
             what = f"env[{key!r}]={value!r} is not text"

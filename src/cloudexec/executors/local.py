@@ -9,6 +9,7 @@ import base64
 import os
 import sys
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import Any, Final
 
 from cloudexec.backends.local.backend import LocalBackend
@@ -61,8 +62,9 @@ class LocalExecutor(CloudExecutor):
         max_tasks = None if max_tasks_per_child is None else _positive("max_tasks_per_child", max_tasks_per_child)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        retry = Retry.of(retries) if isinstance(retries, int) else retries
-        options = CallOptions(timeout_s=timeout_s, retry=retry, env=checked_env(env) if env else None, name=name)
+        options = CallOptions(
+            timeout_s=timeout_s, retry=Retry.of(retries), env=checked_env(env) if env else None, name=name
+        )
         run = _Run(None if store_dir is None else os.fspath(store_dir))
         core = run.core(n_workers, max_tasks, initializer, initargs)
         super().__init__(core, options, on_error)
@@ -114,6 +116,10 @@ def usable_cpus() -> int:
 
 
 def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
+    try:
+        number = index(value)  # takes what numpy counts in, too
+    except TypeError:
+        number = 0
+    if number < 1:
         raise SettingsError(f"{name}={value!r} is not a positive whole number", remedy=f"give {name} >= 1")
-    return value
+    return number

@@ -23,6 +23,14 @@ class Cause(Enum):
     LOST = "lost"  # its worker was lost, whatever the call did
 
 
+def _is_at_least(least: float, value: float) -> bool:
+    """Whether a setting is a number from `least` on; what is no number at all is not."""
+    try:
+        return bool(value >= least)
+    except TypeError:
+        return False
+
+
 @dataclass(frozen=True)
 class Retry:
     """How often a call is tried again, by cause.
@@ -44,12 +52,18 @@ class Retry:
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 what = f"Retry({name}={getattr(self, name)!r}) is not a number of retries"
                 raise SettingsError(what, remedy="give 0 or a positive whole number")
-        if not self.backoff_s >= 0:
+        if not _is_at_least(0, self.backoff_s):
             raise SettingsError(f"Retry(backoff_s={self.backoff_s!r}) is not a number of seconds")
 
     @classmethod
-    def of(cls, retries: int) -> Retry:
-        """`retries` more attempts whatever the call itself did wrong."""
+    def of(cls, retries: int | Retry) -> Retry:
+        """`retries` more attempts whatever the call itself did wrong; a Retry stays as it is. Errors: SettingsError."""
+        if isinstance(retries, Retry):
+            return retries
+        if not isinstance(retries, int):
+            raise SettingsError(
+                f"retries={retries!r} is not a number of retries", remedy="give a whole number or a Retry"
+            )
         return cls(error=retries, crash=retries, timeout=retries, oom=retries)
 
     def allows(self, cause: Cause, spent: int) -> bool:
@@ -71,7 +85,7 @@ class CallOptions:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout_s is not None and not self.timeout_s > 0:
+        if self.timeout_s is not None and (self.timeout_s == 0 or not _is_at_least(0, self.timeout_s)):
             raise SettingsError(f"timeout_s={self.timeout_s!r} is not a positive number of seconds")
         if self.batch is not None and self.batch < 1:
             raise SettingsError("chunksize must be >= 1.")

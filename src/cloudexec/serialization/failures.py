@@ -27,7 +27,8 @@ def pack_failure(error: BaseException, own_frames: int = 0) -> bytes:
     if isinstance(error, _LEAVING):
         code = error.code if isinstance(error, SystemExit) else None
         code = code if isinstance(code, (int, str, type(None))) else repr(code)
-        error = CallExited(f"the function raised {type(error).__name__}({code!r})", code)
+        shown = f"SystemExit({code!r})" if isinstance(error, SystemExit) else type(error).__name__
+        error = CallExited(f"the function raised {shown}", code)
     packed = _pack_checked(error, text)
     if packed is None:
         packed = _pack_checked(_described(error), text)
