@@ -1,0 +1,126 @@
+"""Fixtures of the contract: executors of every kind, a gate for calls, and scripts run as users run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from tests.contract.events import SOON, Gate, eventually
+from tests.specs.executors import EXECUTORS, ExecutorKind
+
+
+@pytest.fixture(params=EXECUTORS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> ExecutorKind:
+    return request.param
+
+
+@pytest.fixture
+def new_executor(kind: ExecutorKind) -> Iterator[Callable[..., Any]]:
+    """Makes executors that are gone after the test, whatever happened in it."""
+    made = []
+
+    def new(max_workers: int | None = 2, **settings: Any) -> Any:
+        made.append(kind.new(max_workers, **settings))
+        return made[-1]
+
+    yield new
+    for executor in made:
+        executor.terminate_workers()
+    for executor in made:
+        executor.shutdown(wait=True)
+
+
+@pytest.fixture
+def executor(new_executor: Callable[..., Any]) -> Any:
+    """Two workers."""
+    return new_executor(2)
+
+
+@pytest.fixture
+def single(new_executor: Callable[..., Any]) -> Any:
+    """One worker: a call at its gate keeps all others queued."""
+    return new_executor(1)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "gate")
+
+
+class Script:
+    """A user's program in a process of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, path],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=path.parent,
+            start_new_session=True,  # so that Ctrl-C can be sent to the whole group, as a terminal does
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def read_line(self) -> str:
+        """The next line that it prints."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            _, errors = self._process.communicate(timeout=SOON)
+            raise AssertionError(f"the script ended without printing a line:\n{errors}")
+        return line.strip()
+
+    def press_ctrl_c(self) -> None:
+        os.killpg(self.pid, signal.SIGINT)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for its end: exit code, rest of stdout, stderr."""
+        out, errors = self._process.communicate(timeout=SOON)
+        return self._process.returncode, out, errors
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def start_script(kind: ExecutorKind, tmp_path: Path) -> Iterator[Callable[[str], Script]]:
+    """Starts a script, in which `NewExecutor` makes executors of this kind."""
+    started = []
+
+    def start(code: str) -> Script:
+        path = tmp_path / "script.py"
+        path.write_text(kind.preamble + dedent(code))
+        started.append(Script(path))
+        return started[-1]
+
+    yield start
+    for script in started:
+        script.kill()
+    eventually(lambda: not any(kind.left_behind(script.pid) for script in started))
+
+
+@pytest.fixture
+def run_script(start_script: Callable[[str], Script]) -> Callable[[str], str]:
+    """Runs a script that must end well and say nothing on stderr; returns what it printed."""
+
+    def run(code: str) -> str:
+        exitcode, out, errors = start_script(code).end()
+        assert (exitcode, errors) == (0, "")
+        return out.strip()
+
+    return run
