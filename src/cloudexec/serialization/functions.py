@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, Final
 
 from cloudexec.ids import BlobRef
-from cloudexec.serialization.pickling import Pickled, dumps
-from cloudexec.serialization.stability import Watch, is_importable, watch
+from cloudexec.serialization.pickling import Pickled, dumps, pickles_modules_by_value
+from cloudexec.serialization.stability import Watch, is_bare_builtin, is_importable, watch
 from cloudexec.wire.messages import FunctionTraits, PackedFunction
 from cloudexec.wire.parts import Part, pack_parts
 
@@ -60,6 +60,8 @@ class FunctionBook:
         entry = self._by_object.get(id(function))
         if entry is None or entry[0]() is not function or not entry[1].holds():
             return None
+        if pickles_modules_by_value():  # registered since then
+            return None
         return entry[2]
 
     def _remember(self, function: object, pickled: Pickled, notes: Watch | None, packed: PackedFunction) -> None:
@@ -77,7 +79,7 @@ def _is_stateless(function: object, pickled: Pickled, notes: Watch | None) -> bo
     """Whether a worker may call one unpickled copy again and again."""
     if pickled.pickler:
         return notes is not None and notes.stateless
-    return is_importable(function) or isinstance(function, type(len))
+    return is_importable(function) or is_bare_builtin(function)
 
 
 def name_of(function: object) -> str:

@@ -33,7 +33,7 @@ def dumps(obj: object) -> Pickled:
 
     Errors: whatever the object's own reduction raises, or cloudpickle's PicklingError and TypeError.
     """
-    if not _pickles_modules_by_value():
+    if not pickles_modules_by_value():
         buffers: list[memoryview] = []
         try:
             stream = pickle.dumps(obj, PROTOCOL, buffer_callback=_collector(buffers))
@@ -61,7 +61,7 @@ def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], boo
     return keep_inside
 
 
-def _pickles_modules_by_value() -> bool:
+def pickles_modules_by_value() -> bool:
     """Whether the user registered modules with cloudpickle.register_pickle_by_value."""
     module = sys.modules.get("cloudpickle")
     return module is not None and bool(module.list_registry_pickle_by_value())

@@ -13,12 +13,15 @@ import sys
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
+from cloudexec.serialization.pickling import pickles_modules_by_value
+
 _ATOMS: Final = frozenset(
     {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range}
 )
 _LEAVES_TRACES: Final = frozenset(
     {"globals", "locals", "vars", "exec", "eval", "setattr", "delattr", "inspect", "gc", "sys"}
     | {"__dict__", "__globals__", "__closure__", "__defaults__", "__kwdefaults__", "__setattr__", "__code__"}
+    | {"__annotations__", "__type_params__"}
 )
 _ABSENT: Final = object()
 
@@ -77,8 +80,10 @@ class Watch:
 
     def _fixed(self, value: object) -> bool:
         kind = type(value)
-        if kind in _ATOMS or kind is BuiltinFunctionType:
+        if kind in _ATOMS:
             return True
+        if kind is BuiltinFunctionType:  # its module, or what a method such as `[].append` is bound to
+            return self._fixed(value.__self__)  # type: ignore[attr-defined]  # it is a built-in
         if kind is ModuleType:
             return sys.modules.get(value.__name__) is value  # type: ignore[attr-defined]  # it is a module
         if is_importable(value):
@@ -90,10 +95,15 @@ class Watch:
 
 def watch(function: object) -> Watch | None:
     """A watch over a function that is pickled by value; None if its pickle must be made anew each time."""
-    if not isinstance(function, FunctionType):
+    if not isinstance(function, FunctionType) or pickles_modules_by_value():
         return None
     notes = Watch()
     return notes if notes.add(function) else None
+
+
+def is_bare_builtin(value: object) -> bool:
+    """Whether it is a built-in function, rather than a method of some object."""
+    return isinstance(value, BuiltinFunctionType) and isinstance(value.__self__, ModuleType)
 
 
 def is_importable(value: object) -> bool:
