@@ -198,7 +198,10 @@ def _read(fd: int) -> memoryview:
     data = bytearray(size)
     view = memoryview(data)
     while view:
-        view = view[os.readv(fd, [view]) :]
+        got = os.readv(fd, [view])
+        if not got:
+            raise BlobMissing(f"a file of {size} bytes was cut short while it was read")
+        view = view[got:]
     return memoryview(data)
 
 

@@ -129,7 +129,7 @@ def decode_batch(body: bytes | memoryview) -> Batch:
         pickler = str(view[_BATCH.size : at], "ascii")
         envs = [json.loads(text) for text in json.loads(_slice(view, at, env_bytes).tobytes() or b"[]")]
         calls = list(_read_calls(view, at + env_bytes, n_functions, n_calls, envs))
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, TypeError, RecursionError) as error:
         raise WireError(f"a batch of {len(body)} bytes is damaged: {error}") from None
     return Batch(calls, (major, minor), pickler)
 
@@ -181,6 +181,8 @@ def decode_outcome(body: memoryview) -> Outcome:
         out: bytes | memoryview = b""
         if verdict & _OUT_FOLLOWS:
             end = at + 8 + int.from_bytes(body[at : at + 8], "little")
+            if end > len(body):
+                raise IndexError("its output ends in the middle")
             out, at = body[at + 8 : end], end
             verdict &= ~_OUT_FOLLOWS
         known = _VERDICTS[verdict]

@@ -1,7 +1,7 @@
 """A pickle with its out-of-band buffers: each part lies inline or is named as a blob.
 
 Called by: serialization, which makes and reads pickles; messages.py, which carries packed parts.
-Layout:    count u16 | per part: form u8, length u64, then the bytes (inline) or 32 digest bytes (blob)
+Layout:    count u32 | per part: form u8, length u64, then the bytes (inline) or 32 digest bytes (blob)
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 from cloudexec.errors import WireError
 from cloudexec.ids import BlobRef
 
-_COUNT: Final = struct.Struct("<H")
+_COUNT: Final = struct.Struct("<I")
 _PART: Final = struct.Struct("<BQ")
-_ONE: Final = struct.Struct("<HBQ")
+_ONE: Final = struct.Struct("<IBQ")
 _INLINE: Final = 0
 _BLOB: Final = 1
 DIGEST_BYTES: Final = 32
