@@ -293,6 +293,7 @@ class Core:
             done=counts.get("done", 0),
             failed=counts.get("failed", 0),
             cancelled=counts.get("cancelled", 0),
+            batches=self.engine.ledger.placed_batches,
         )
 
     def __repr__(self) -> str:

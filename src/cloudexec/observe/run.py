@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 
 class RunFacts(NamedTuple):
-    """One moment of a run. Every submitted call is counted once: pending, running, done, failed or cancelled."""
+    """One moment of a run. Every submitted call is counted once: pending, running, done, failed or cancelled.
+
+    batches: messages in which calls went to workers so far.
+    """
 
     id: str
     pending: int
@@ -17,12 +20,13 @@ class RunFacts(NamedTuple):
     done: int
     failed: int
     cancelled: int
+    batches: int = 0
 
     @property
     def total(self) -> int:
         """Calls submitted so far."""
-        return sum(self[1:])
+        return self.pending + self.running + self.done + self.failed + self.cancelled
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{count} {name}" for name, count in zip(self._fields[1:], self[1:], strict=False) if count)
+        counts = ", ".join(f"{count} {name}" for name, count in zip(self._fields[1:6], self[1:6], strict=True) if count)
         return f"<run {self.id}: {counts or 'no calls yet'}>"
