@@ -160,8 +160,8 @@ class ControlSocket:
 
 
 def _parse(line: bytes) -> Message:
-    name, *fields = json.loads(line)
-    kind = _TYPES.get(name)
-    if kind is None:
-        raise WireError(f"unknown control message {name!r}")
-    return kind(*fields)
+    try:
+        name, *fields = json.loads(line)
+        return _TYPES[name](*fields)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise WireError(f"a control message of {len(line)} bytes is damaged: {error!r}") from None
