@@ -36,7 +36,7 @@ BELL_AFTER_S: Final = 0.001  # outcomes wait at most this long for company
 _BELL_BYTES: Final = 32 * 1024  # ring before the out pipe (64 KiB where it cannot grow) fills up
 _PIPE_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 1 << 20
-_MAX_RECALLS: Final = 200  # an epoch is one byte; the slot must not fall a whole turn behind
+_EPOCHS: Final = 256  # a token is one byte; the slot must not fall a whole turn behind
 
 
 class MessageReader:
@@ -96,7 +96,9 @@ class Feeder:
         self._reader = MessageReader(seal)
         self._unsent: deque[memoryview] = deque()
         self._epoch = 0
-        self._recalls = 0
+        self._slot_epoch = 0  # the slot has reached this one, or a later one
+        self._placed: deque[list[int]] = deque()  # [epoch, calls whose outcomes have not come]
+        self._deaf = False
 
     @property
     def out_fd(self) -> int:
@@ -121,17 +123,18 @@ class Feeder:
     def place(self, body: bytes, n_calls: int) -> None:
         """Hand over a batch body of `n_calls` calls."""
         self._send(self._seal.close(Kind.BATCH, body))
+        self._placed.append([self._epoch, n_calls])
         with contextlib.suppress(BrokenPipeError):  # the slot is gone; its end will be reported
-            os.write(self._tokens_out, bytes((self._epoch,)) * n_calls)
+            os.write(self._tokens_out, bytes((self._epoch % _EPOCHS,)) * n_calls)
 
     def recall(self) -> int:
         """Take back every call that the slot has not started; how many of the last ones these were."""
-        if self._recalls >= _MAX_RECALLS:
+        if self._epoch + 1 - self._slot_epoch >= _EPOCHS:
             return 0
         n_calls = self._take_tokens()
         if n_calls:
-            self._recalls += 1
-            self._epoch = (self._epoch + 1) % 256
+            self._forget_last(n_calls)
+            self._epoch += 1
             self._send(self._seal.close(Kind.REVOKE, b""))
         return n_calls
 
@@ -152,8 +155,8 @@ class Feeder:
 
     def receive(self) -> list[tuple[Kind, memoryview]]:
         """Messages that have come in. Errors: WireError, SignatureError."""
-        messages = []
-        size = _READ_BYTES
+        messages: list[tuple[Kind, memoryview]] = []
+        size = 0 if self._deaf else _READ_BYTES
         while size == _READ_BYTES:  # a short read has emptied the pipe; what comes later rings again
             try:
                 data = os.read(self._out, _READ_BYTES)
@@ -161,16 +164,41 @@ class Feeder:
                 break
             size = len(data)
             messages += self._reader.feed(data)
-            self._recalls = 0
             if size > 0 and self._reader.in_the_middle:
                 size = _READ_BYTES
+        self._note_outcomes(len(messages))
         return messages
+
+    def stop_reading(self) -> None:
+        """Take no more messages: what comes cannot be trusted."""
+        self._deaf = True
+        self._reader = MessageReader(self._seal)
 
     def close(self) -> None:
         """Close this end; an idle slot then leaves by itself."""
         for fd in (self._work, self._tokens_in, self._tokens_out, self._out):
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+    def _forget_last(self, n_calls: int) -> None:
+        while n_calls and self._placed:
+            last = self._placed[-1]
+            gone = min(last[1], n_calls)
+            last[1] -= gone
+            n_calls -= gone
+            if not last[1]:
+                self._placed.pop()
+
+    def _note_outcomes(self, n_calls: int) -> None:
+        """Outcomes come in the order of their calls, so each tells what epoch the slot has reached."""
+        while n_calls and self._placed:
+            first = self._placed[0]
+            gone = min(first[1], n_calls)
+            first[1] -= gone
+            n_calls -= gone
+            self._slot_epoch = first[0]
+            if not first[1]:
+                self._placed.popleft()
 
     def _send(self, message: bytes) -> None:
         view = memoryview(message)
@@ -260,7 +288,7 @@ class SlotLane:
             self._calls.extend((call, batch) for call in batch.calls)
         elif kind is Kind.REVOKE:
             self._calls.clear()
-            self._epoch = (self._epoch + 1) % 256
+            self._epoch = (self._epoch + 1) % _EPOCHS
         else:
             raise WireError(f"a slot was sent a {kind.name} message")
 
