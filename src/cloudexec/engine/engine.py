@@ -56,13 +56,15 @@ from cloudexec.ledger.actions import (
 )
 from cloudexec.ledger.calls import Cause, State
 from cloudexec.ledger.ledger import NEVER, Ledger
-from cloudexec.serialization.failures import load_failure
+from cloudexec.serialization.failures import load_failure, shown
 from cloudexec.serialization.loading import load
 from cloudexec.wire.messages import Outcome, Verdict
 from cloudexec.wire.parts import pack_parts, unpack_parts
 
 _ANSWER_WITHIN_S: Final = 10.0
 _LEAVE_GRACE_S: Final = 2.0
+_BURST: Final = 4  # submissions found at once
+_GATHER_S: Final = 0.001
 
 
 class Sink(Protocol):
@@ -97,6 +99,7 @@ class Engine:
         self._open: dict[int, OutboundCall] = {}
         self._withdrawn: list[OutboundCall] = []
         self._asleep = False
+        self._in_burst = False
         self._closing = False
         self._kill = False
         self._breakdown: CloudexecError | None = None
@@ -150,6 +153,12 @@ class Engine:
         answer: list[bool] = []
         self._ask(lambda now_s: answer.append(self._recall_and_cancel(call, now_s)))
         return bool(answer and answer[0])
+
+    def drop(self, calls: list[OutboundCall]) -> None:
+        """Cancel calls unless they have started, soon; their sinks are not told. The garbage collector may call
+        this on any thread, in the middle of anything: it takes no lock."""
+        if calls:
+            self._ask(lambda now_s: self._drop(calls, now_s), wait=False)
 
     def stop(self, call: OutboundCall) -> None:
         """Kill a call that runs; its sink gets CallStopped."""
@@ -214,7 +223,7 @@ class Engine:
         done = threading.Event()
         if self._dead or not self._started:
             return
-        if threading.current_thread() is self._thread:  # a result's unpickling code calls us
+        if wait and threading.current_thread() is self._thread:  # a result's unpickling code calls us
             with self._lock:
                 job(time.monotonic())
             return
@@ -234,6 +243,13 @@ class Engine:
         cancelled = self._cancel_pending(call)
         self._ledger.settle(now_s)
         return cancelled
+
+    def _drop(self, calls: list[OutboundCall], now_s: float) -> None:
+        for lane in {call.lane for call in calls if call.lane is not None}:
+            self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
+        for call in calls:
+            self._cancel_pending(call)
+        self._ledger.settle(now_s)
 
     def _cancel_pending(self, call: OutboundCall) -> bool:
         if call.number not in self._open or not self._ledger.cancel(call):
@@ -288,13 +304,14 @@ class Engine:
             ends = self._act(now_s)
             withdrawn, self._withdrawn = self._withdrawn, []
             over = self._closing and not self._open and not self._inbox
-        for end in ends:
-            self._deliver(end)
         for call in withdrawn:
             call.sink.withdraw(call)
+        self._deliver_all(ends)
         return not over
 
     def _wait(self) -> list[Event]:
+        if self._in_burst:  # more is coming: let it gather, rather than wake up for each call
+            return self._backend.poll(_GATHER_S)
         self._asleep = True
         if self._inbox or self._requests or (self._closing and not self._open):
             self._asleep = False
@@ -307,11 +324,15 @@ class Engine:
 
     def _drain_inbox(self, now_s: float) -> None:
         inbox = self._inbox
+        drained: list[OutboundCall] = []
+        n_messages = 0
         while inbox:
-            calls = inbox.popleft()
-            for call in calls:
-                self._open[call.number] = call
-            self._ledger.submitted(calls, now_s)
+            drained += inbox.popleft()
+            n_messages += 1
+        self._in_burst = n_messages >= _BURST
+        if drained:
+            self._open.update((call.number, call) for call in drained)
+            self._ledger.submitted(drained, now_s)
 
     def _serve_requests(self, now_s: float) -> None:
         while self._requests:
@@ -392,6 +413,16 @@ class Engine:
 
     # --- ends of calls ---
 
+    def _deliver_all(self, ends: list[Resolve | Fail]) -> None:
+        n_done = 0
+        try:
+            for end in ends:
+                self._deliver(end)
+                n_done += 1
+        except BaseException:  # we are about to die: these must hear of it
+            self._open.update((end.call.number, end.call) for end in ends[n_done:])  # type: ignore[misc]  # OutboundCalls
+            raise
+
     def _deliver(self, end: Resolve | Fail) -> None:
         call = end.call
         assert isinstance(call, OutboundCall)
@@ -415,7 +446,7 @@ class Engine:
         try:
             value = load(outcome.value, self._backend.fetch)
         except BaseException as problem:
-            error = ResultUnreadable(f"the result of {self._label(call)} cannot be unpickled here: {problem!r}")
+            error = ResultUnreadable(f"the result of {self._label(call)} cannot be unpickled here: {shown(problem)}")
             error.__cause__ = problem
             self.counts["failed"] += 1
             call.sink.deliver(call, None, error, story)
@@ -437,7 +468,10 @@ class Engine:
     def _output(self, packed: bytes | memoryview) -> bytes:
         """What a call printed, with blobs fetched."""
         parts = unpack_parts(packed)
-        return pack_parts([self._backend.fetch(p) if isinstance(p, BlobRef) else p for p in parts])
+        try:
+            return pack_parts([self._backend.fetch(p) if isinstance(p, BlobRef) else p for p in parts])
+        except CloudexecError as error:
+            return pack_parts([b"", f"(what the call printed is lost: {error})".encode()])
 
     def _failure(self, call: OutboundCall, end: LaneEnd) -> BaseException:
         if self._breakdown is not None and not end.stopped:

@@ -46,5 +46,5 @@ def annotate(error: BaseException, note: str) -> None:
     if sys.version_info >= (3, 11):
         try:
             error.add_note(note)
-        except Exception:
+        except BaseException:  # its class may refuse
             pass

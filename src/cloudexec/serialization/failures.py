@@ -21,7 +21,8 @@ _LEAVING: Final = (SystemExit, KeyboardInterrupt, GeneratorExit)
 def pack_failure(error: BaseException, own_frames: int = 0) -> bytes:
     """Packed parts of (exception, traceback text); the first `own_frames` frames are ours, and left out.
 
-    What would not arrive as it left becomes a RemoteError that describes it. Never raises an Exception.
+    What would not arrive as it left becomes a RemoteError that describes it. Never raises, whatever the
+    exception's own methods do.
     """
     text = _traceback_text(error, own_frames)
     if isinstance(error, _LEAVING):
@@ -39,14 +40,24 @@ def load_failure(packed: bytes | memoryview, fetch: Fetch) -> BaseException:
     """The exception to set on the future; its `__cause__` shows the remote traceback."""
     try:
         error, text = load(packed, fetch)
-    except Exception as problem:
-        error = ResultUnreadable(f"the call raised an exception that cannot be unpickled here: {problem!r}")
+    except BaseException as problem:  # the user's code may even try to leave Python
+        error = ResultUnreadable(f"the call raised an exception that cannot be unpickled here: {shown(problem)}")
         error.__cause__ = problem
         return error
-    error.__cause__ = RemoteTraceback(text)
     if not isinstance(error, BaseException):
         return ResultUnreadable(f"the call's exception unpickled as a {type(error).__qualname__} here")
+    BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))  # its class may refuse, e.g. a frozen one
     return error
+
+
+def shown(error: BaseException) -> str:
+    """The exception's `repr`, or what its class lets us have instead."""
+    for show in (repr, str):
+        try:
+            return show(error)[:_TEXT_MOST]
+        except BaseException:  # whatever the user's code does
+            continue
+    return f"{type(error).__qualname__}(?)"
 
 
 def _pack_checked(error: BaseException, text: str) -> bytes | None:
@@ -58,7 +69,7 @@ def _pack_checked(error: BaseException, text: str) -> bytes | None:
             return None
         str(again)  # what cannot be shown helps nobody
         return pack_parts([pickled.stream, *pickled.buffers])
-    except Exception:
+    except BaseException:
         return None
 
 
@@ -73,7 +84,7 @@ def _text_of(error: BaseException) -> str:
     for show in (str, repr):
         try:
             return show(error)[:_TEXT_MOST]
-        except Exception:
+        except BaseException:
             continue
     return "<its __str__ and __repr__ raise>"
 
@@ -84,6 +95,6 @@ def _traceback_text(error: BaseException, own_frames: int) -> str:
         for _ in range(own_frames):
             frames = frames.tb_next if frames else None
         text = "".join(traceback.format_exception(type(error), error, frames))
-    except Exception:
+    except BaseException:
         text = f"{type(error).__qualname__} (its traceback cannot be shown)\n"
     return text if len(text) <= _TEXT_MOST else f"{text[: _TEXT_MOST // 2]}\n...\n{text[-_TEXT_MOST // 2 :]}"

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from cloudexec.errors import CloudexecError, UnpicklableResult, VersionMismatch
 from cloudexec.ids import BlobRef
-from cloudexec.serialization.failures import pack_failure
+from cloudexec.serialization.failures import pack_failure, shown
 from cloudexec.serialization.loading import load
 from cloudexec.serialization.mainglobals import take_born
 from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps
@@ -32,6 +32,7 @@ _PLAIN: Final = frozenset({int, float, complex, bool, type(None)})
 _PYTHON: Final = (sys.version_info.major, sys.version_info.minor)
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 _PEAK_STEP: Final = 1 << 20
+_BRIEF_S: Final = 0.0001  # too short to use much memory, or to wait: measuring it would take as long
 _LONG_S: Final = 0.0005  # a call that started a process took longer than this
 _MOST_FUNCTIONS: Final = 128
 
@@ -55,15 +56,17 @@ class Runner:
         if call.env:
             os.environ.update(call.env)
         verdict, value = self._attempt(call, batch)
-        cpu_s = time.process_time() - cpu_s
         finished_s = time.time()
+        elapsed_s = finished_s - started_s
+        cpu_s = time.process_time() - cpu_s if elapsed_s > _BRIEF_S else elapsed_s
         if os.getpid() != self._pid:  # the call forked, and its child came back out of the call
             os._exit(0)
         out = self._take_output()
         self._hygiene.restore()
-        if finished_s - started_s > _LONG_S:
+        if elapsed_s > _LONG_S:
             self._after_long_call()
-        return Outcome(call.number, call.attempt, verdict, started_s, finished_s, cpu_s, self._peak_rss(), value, out)
+        peak = self._peak_rss() if elapsed_s > _BRIEF_S else self._peak
+        return Outcome(call.number, call.attempt, verdict, started_s, finished_s, cpu_s, peak, value, out)
 
     def initialize(self, packed: bytes) -> bytes | None:
         """Run the initializer, pinning what it binds in `__main__`; a packed failure if it raises."""
@@ -88,8 +91,7 @@ class Runner:
             args, kwargs = load(call.packed, self._fetch)
             self._bind_pinned()
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-            return Verdict.REFUSED, pack_failure(error)
+            return Verdict.REFUSED, pack_failure(error, own_frames=1)
         try:
             result = function(*args, **kwargs) if kwargs else function(*args)
         except BaseException as error:
@@ -121,7 +123,7 @@ class Runner:
         except CloudexecError as error:
             return Verdict.REFUSED, pack_failure(error)
         except BaseException as error:
-            problem = UnpicklableResult(f"the result, a {type(result).__qualname__}, does not pickle: {error!r}")
+            problem = UnpicklableResult(f"the result, a {type(result).__qualname__}, does not pickle: {shown(error)}")
             problem.__cause__ = error
             return Verdict.REFUSED, pack_failure(problem)
 

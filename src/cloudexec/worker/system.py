@@ -67,10 +67,13 @@ def reset_peak_memory() -> None:
 
 
 class OomCounter:
-    """How many processes the kernel has killed for memory, in our control group if it counts them."""
+    """How many processes the kernel has killed for memory, in our control group if it counts them.
 
-    def __init__(self) -> None:
-        self._path, self._word = _oom_source()
+    path: a file with a line `oom_kill N`.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path or _oom_source()
         self._last = self._read()
 
     def has_risen(self) -> bool:
@@ -81,16 +84,16 @@ class OomCounter:
     def _read(self) -> int:
         with contextlib.suppress(OSError, ValueError, IndexError), open(self._path) as file:
             for line in file:
-                if line.startswith(self._word):
+                if line.startswith("oom_kill "):
                     return int(line.split()[1])
         return 0
 
 
-def _oom_source() -> tuple[str, str]:
+def _oom_source() -> str:
     with contextlib.suppress(OSError), open("/proc/self/cgroup") as file:
         for line in file:
             if line.startswith("0::"):
                 path = f"/sys/fs/cgroup{line[3:].strip()}/memory.events"
                 if os.path.exists(path):
-                    return path, "oom_kill "
-    return "/proc/vmstat", "oom_kill "
+                    return path
+    return "/proc/vmstat"
