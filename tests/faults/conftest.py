@@ -1,0 +1,61 @@
+"""Fixtures of the faults: executors of every kind, and bystanders around a call that goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+from tests.contract.events import Gate, eventually
+from tests.faults.scene import Scene, processes_of_session
+from tests.specs.executors import EXECUTORS, ExecutorKind
+
+
+@pytest.fixture(params=EXECUTORS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> ExecutorKind:
+    return request.param
+
+
+@pytest.fixture
+def new_executor(kind: ExecutorKind) -> Iterator[Callable[..., Any]]:
+    """Makes executors; after the test none of their processes is left."""
+    made = []
+    supervisors: set[int] = set()
+
+    def new(max_workers: int | None = 2, **settings: Any) -> Any:
+        made.append(kind.new(max_workers, **settings))
+        return made[-1]
+
+    yield new
+    for executor in made:
+        supervisors.update(pid for name, pid in executor._core.engine.backend.pids.items() if "." not in name)
+        executor.terminate_workers()
+    for executor in made:
+        executor.shutdown(wait=True)
+    for supervisor in supervisors:
+        eventually(lambda supervisor=supervisor: not processes_of_session(supervisor))
+
+
+@pytest.fixture
+def executor(new_executor: Callable[..., Any]) -> Any:
+    """Two slots."""
+    return new_executor(2)
+
+
+@pytest.fixture
+def single(new_executor: Callable[..., Any]) -> Any:
+    """One slot: each call meets what the one before it has left."""
+    return new_executor(1)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def scene(executor: Any, gate: Gate, tmp_path: Path) -> Scene:
+    return Scene(executor, gate, tmp_path / "diary")

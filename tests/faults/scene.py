@@ -1,0 +1,105 @@
+"""A call that goes wrong, and bystanders that must not notice.
+
+Called by: the tests here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cloudexec.errors import CloudexecError
+from tests.contract.events import SOON, Gate, eventually
+from tests.faults import deeds
+
+N_BEHIND = 20
+
+
+class Scene:
+    """An executor with two slots: one holds a neighbour, the other the victim, and calls queue behind both.
+
+    Every call writes a line into the diary when it starts, so it shows how often each has run.
+    """
+
+    def __init__(self, executor: Any, gate: Gate, diary: Path) -> None:
+        self.executor = executor
+        self.gate = gate
+        self._diary = os.fspath(diary)
+        self._others: dict[str, Any] = {}
+
+    def play(self, deed: Callable[..., Any], *args: Any, neighbour: bool = True, **options: Any) -> Any:
+        """Have a call do the deed amid others; its future, once it is done."""
+        self._learn()
+        if neighbour:
+            self._submit("neighbour", self.gate, "neighbour")
+            self.gate.wait_for(1)
+        view = self.executor.with_options(**options)
+        victim = view.submit(deeds.note, self._diary, "victim", deed, *args)
+        for number in range(N_BEHIND):
+            self._submit(f"behind {number}")
+        victim.exception(SOON)
+        self.gate.open()
+        return victim
+
+    def runs_of_victim(self) -> int:
+        """How often the call that went wrong has started."""
+        return self._runs()["victim"]
+
+    def assert_unharmed(self, repeats: int = 0) -> None:
+        """The others have finished with their own results and run once, but for some `repeats`; the executor
+        takes calls."""
+        for line, future in self._others.items():
+            assert future.result(SOON) == line
+        runs = self._runs()
+        extra = {line: runs[line] - 1 for line in self._others if runs[line] != 1}
+        assert min(extra.values(), default=0) >= 0, "some never ran"
+        assert sum(extra.values()) <= repeats, extra
+        assert self.executor.submit(deeds.identity, "usable").result(SOON) == "usable"
+
+    def _learn(self) -> None:
+        """Calls of `note` are known to be short, so that later ones travel in batches."""
+        for line in ("first", "second", "third"):
+            self.executor.submit(deeds.note, os.devnull, line).result(SOON)
+
+    def _submit(self, line: str, *deed: Any) -> None:
+        self._others[line] = self.executor.submit(deeds.note, self._diary, line, *deed)
+
+    def _runs(self) -> Counter[str]:
+        return Counter(Path(self._diary).read_text().splitlines())
+
+
+def assert_explains(future: Any) -> None:
+    """The future's error names the call, and what to do about it."""
+    error = future.exception(0)
+    assert isinstance(error, CloudexecError)
+    assert future.call_id in str(error)
+    assert f"Remedy: {error.remedy}" in str(error)
+
+
+def supervisor_of(executor: Any) -> int:
+    """The process id of an executor's only worker; it has been used."""
+    ((_, pid),) = ((name, pid) for name, pid in executor._core.engine.backend.pids.items() if "." not in name)
+    return int(pid)
+
+
+def processes_of_session(session: int) -> list[int]:
+    """Living processes of a session: a worker, its slots, and what calls started."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                state, _parent, _group, its_session = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:4]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(its_session) == session and state not in "ZX":
+                found.append(int(name))
+    return found
+
+
+def wait_for_file(path: Path) -> str:
+    """What a file holds, once it exists."""
+    eventually(path.exists)
+    return path.read_text()
