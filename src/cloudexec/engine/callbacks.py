@@ -5,9 +5,12 @@ Called by: engine.py.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+
+_log = logging.getLogger("cloudexec")
 
 
 class CallbackThread:
@@ -43,5 +46,8 @@ class CallbackThread:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            try:
+                job()
+            except BaseException:  # e.g. SystemExit; the standard library has logged and dropped any Exception
+                _log.exception("a callback raised what would have ended its thread")
             del job  # it holds the future, and so the result

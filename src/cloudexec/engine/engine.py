@@ -97,6 +97,7 @@ class Engine:
         self._inbox: deque[list[OutboundCall]] = deque()
         self._requests: deque[tuple[Callable[[float], None], threading.Event]] = deque()
         self._open: dict[int, OutboundCall] = {}
+        self._ends: list[Resolve | Fail] = []
         self._withdrawn: list[OutboundCall] = []
         self._asleep = False
         self._in_burst = False
@@ -239,17 +240,22 @@ class Engine:
 
     def _recall_and_cancel(self, call: OutboundCall, now_s: float) -> bool:
         if call.lane is not None:
-            self._ledger.returned(call.lane, self._backend.recall(call.lane), now_s, place=False)
+            self._recall(call.lane, now_s)
         cancelled = self._cancel_pending(call)
         self._ledger.settle(now_s)
         return cancelled
 
     def _drop(self, calls: list[OutboundCall], now_s: float) -> None:
         for lane in {call.lane for call in calls if call.lane is not None}:
-            self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
+            self._recall(lane, now_s)
         for call in calls:
             self._cancel_pending(call)
         self._ledger.settle(now_s)
+
+    def _recall(self, lane: str, now_s: float) -> None:
+        """Take back what a lane has not started; what the ledger has just given it must have left first."""
+        self._act(now_s)
+        self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
 
     def _cancel_pending(self, call: OutboundCall) -> bool:
         if call.number not in self._open or not self._ledger.cancel(call):
@@ -264,7 +270,7 @@ class Engine:
 
     def _cancel_all(self, now_s: float, *, kill: bool) -> None:
         for lane in self._ledger.lane_counts():
-            self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
+            self._recall(lane, now_s)
         for call in self._ledger.pending_calls():
             assert isinstance(call, OutboundCall)
             if self._cancel_pending(call):
@@ -301,7 +307,8 @@ class Engine:
             self._serve_requests(now_s)
             if now_s >= self._ledger.next_deadline:
                 self._ledger.tick(now_s)
-            ends = self._act(now_s)
+            self._act(now_s)
+            ends, self._ends = self._ends, []
             withdrawn, self._withdrawn = self._withdrawn, []
             over = self._closing and not self._open and not self._inbox
         for call in withdrawn:
@@ -313,7 +320,7 @@ class Engine:
         if self._in_burst:  # more is coming: let it gather, rather than wake up for each call
             return self._backend.poll(_GATHER_S)
         self._asleep = True
-        if self._inbox or self._requests or (self._closing and not self._open):
+        if self._inbox or self._requests or self._ends or (self._closing and not self._open):
             self._asleep = False
             return self._backend.poll(0)
         deadline = self._ledger.next_deadline
@@ -381,18 +388,15 @@ class Engine:
         self._breakdown = self._breakdown or error
         self._ledger.break_down(LaneEnd(Cause.LOST, "the initializer failed"))
 
-    def _act(self, now_s: float) -> list[Resolve | Fail]:
-        """Carry out what the ledger wants until it wants no more; the calls that are over."""
-        ends: list[Resolve | Fail] = []
+    def _act(self, now_s: float) -> None:
+        """Carry out what the ledger wants until it wants no more; note the calls that are over."""
         while actions := self._ledger.take_actions():
             for action in actions:
                 if isinstance(action, (Resolve, Fail)):
-                    ends.append(action)
+                    self._ends.append(action)
+                    self._open.pop(action.call.number, None)
                 else:
                     self._carry_out(action, now_s)
-        for end in ends:
-            self._open.pop(end.call.number, None)
-        return ends
 
     def _carry_out(self, action: Action, now_s: float) -> None:
         backend = self._backend

@@ -50,7 +50,11 @@ def unregister(engine: Lived) -> None:
 def _at_exit() -> None:
     interrupted = issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt)
     for engine in list(_alive):
-        engine.leave(kill=interrupted)
+        try:
+            engine.leave(kill=interrupted)
+        except KeyboardInterrupt:  # the user does not want to wait; whoever is still open is killed
+            interrupted = True
+            engine.leave(kill=True)
 
 
 def _after_fork() -> None:

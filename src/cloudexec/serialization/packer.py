@@ -20,7 +20,8 @@ from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps
 from cloudexec.wire.messages import PackedFunction
 from cloudexec.wire.parts import Part, pack_parts
 
-_PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_NUMBERS: Final = frozenset({int, float, complex, bool, type(None)})
+_TEXTS: Final = frozenset({str, bytes})
 _PLAIN_MOST: Final = 8192  # characters of text that may take the short way
 
 
@@ -62,7 +63,7 @@ class Packer:
 
         Errors: UnpicklableArgument (names the argument), StoreFull.
         """
-        if not kwargs and _PLAIN.issuperset(map(type, args)) and _is_short(args):
+        if not kwargs and _are_plain(args):
             return PackedArguments(pack_parts((pickle.dumps((args, None), PROTOCOL),)))
         try:
             pickled = dumps((args, kwargs))
@@ -108,8 +109,13 @@ class Packer:
         return parts, tuple(refs)
 
 
-def _is_short(args: tuple[Any, ...]) -> bool:
-    return sum(len(arg) for arg in args if type(arg) in (str, bytes)) <= _PLAIN_MOST
+def _are_plain(args: tuple[Any, ...]) -> bool:
+    """Whether plain pickle does, and quickly: numbers and short texts."""
+    for arg in args:
+        kind = type(arg)
+        if kind not in _NUMBERS and (kind not in _TEXTS or len(arg) > _PLAIN_MOST):
+            return False
+    return True
 
 
 def _first_unpicklable(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

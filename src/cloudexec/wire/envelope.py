@@ -6,6 +6,7 @@ Layout:    magic `cx` | version u8 | kind u8 | body length u64 | HMAC-SHA256 of 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import struct
@@ -20,6 +21,8 @@ KEY_BYTES: Final = 32
 _MAGIC: Final = b"cx"
 _HEAD: Final = struct.Struct("<2sBBQ")
 _MAC_BYTES: Final = 32
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 OVERHEAD: Final = _HEAD.size + _MAC_BYTES
 
 
@@ -44,12 +47,16 @@ def new_key() -> bytes:
 class Seal:
     """Signs and checks messages with one run's key."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise WireError(f"a run key has {KEY_BYTES} bytes, this one has {len(key)}")
-        self._key = key
+        # HMAC is sha256(outer pad, sha256(inner pad, message)). The pads are hashed here once, and copied for
+        # each message: a third of what hmac.digest takes. A test compares every result with hmac.digest.
+        padded = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(padded.translate(_INNER))
+        self._outer = hashlib.sha256(padded.translate(_OUTER))
 
     def __reduce__(self) -> str:
         raise TypeError("a run key must not be pickled")
@@ -57,7 +64,7 @@ class Seal:
     def close(self, kind: Kind, body: bytes) -> bytes:
         """The signed message around `body`."""
         head = _HEAD.pack(_MAGIC, VERSION, kind, len(body))
-        return b"".join((head, hmac.digest(self._key, head + body, "sha256"), body))
+        return b"".join((head, self._mac(head, body), body))
 
     def open(self, message: bytes | bytearray | memoryview) -> tuple[Kind, memoryview]:
         """Kind and body of one whole message, after its signature was found right.
@@ -69,10 +76,16 @@ class Seal:
         if len(view) != OVERHEAD + length:
             raise WireError(f"a message of {OVERHEAD + length} bytes came as {len(view)} bytes")
         body = view[OVERHEAD:]
-        signed = view[: _HEAD.size].tobytes() + body
-        if not hmac.compare_digest(hmac.digest(self._key, signed, "sha256"), view[_HEAD.size : OVERHEAD]):
+        if not hmac.compare_digest(self._mac(view[: _HEAD.size], body), view[_HEAD.size : OVERHEAD]):
             raise SignatureError(f"a {kind.name} message of {length} bytes is not signed with this run's key")
         return kind, body
+
+    def _mac(self, head: bytes | memoryview, body: bytes | memoryview) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(head)
+        inner.update(body)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 def read_head(view: memoryview | bytearray | bytes, offset: int = 0) -> tuple[Kind, int]:

@@ -36,6 +36,7 @@ BELL_AFTER_S: Final = 0.001  # outcomes wait at most this long for company
 _BELL_BYTES: Final = 32 * 1024  # ring before the out pipe (64 KiB where it cannot grow) fills up
 _PIPE_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 1 << 20
+_TOKENS_AT_ONCE: Final = 4096
 _EPOCHS: Final = 256  # a token is one byte; the slot must not fall a whole turn behind
 
 
@@ -97,6 +98,7 @@ class Feeder:
         self._unsent: deque[memoryview] = deque()
         self._epoch = 0
         self._slot_epoch = 0  # the slot has reached this one, or a later one
+        self._owed = 0  # tokens for which the pipe had no room: they follow as outcomes come
         self._placed: deque[list[int]] = deque()  # [epoch, calls whose outcomes have not come]
         self._deaf = False
 
@@ -124,15 +126,16 @@ class Feeder:
         """Hand over a batch body of `n_calls` calls."""
         self._send(self._seal.close(Kind.BATCH, body))
         self._placed.append([self._epoch, n_calls])
-        with contextlib.suppress(BrokenPipeError):  # the slot is gone; its end will be reported
-            os.write(self._tokens_out, bytes((self._epoch % _EPOCHS,)) * n_calls)
+        self._owed += n_calls
+        self._pass_tokens()
 
     def recall(self) -> int:
         """Take back every call that the slot has not started; how many of the last ones these were."""
         if self._epoch + 1 - self._slot_epoch >= _EPOCHS:
             return 0
-        n_calls = self._take_tokens()
+        n_calls = self._take_tokens() + self._owed
         if n_calls:
+            self._owed = 0
             self._forget_last(n_calls)
             self._epoch += 1
             self._send(self._seal.close(Kind.REVOKE, b""))
@@ -142,7 +145,7 @@ class Feeder:
         """How many of the last calls the slot has not started, as of now."""
         count = bytearray(4)
         fcntl.ioctl(self._tokens_in, termios.FIONREAD, count)
-        return int.from_bytes(count, sys.byteorder)
+        return int.from_bytes(count, sys.byteorder) + self._owed
 
     def flush(self) -> None:
         """Send what waited for room."""
@@ -167,6 +170,8 @@ class Feeder:
             if size > 0 and self._reader.in_the_middle:
                 size = _READ_BYTES
         self._note_outcomes(len(messages))
+        if self._owed:
+            self._pass_tokens()
         return messages
 
     def stop_reading(self) -> None:
@@ -179,6 +184,16 @@ class Feeder:
         for fd in (self._work, self._tokens_in, self._tokens_out, self._out):
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+    def _pass_tokens(self) -> None:
+        token = bytes((self._epoch % _EPOCHS,))
+        try:
+            while self._owed:
+                self._owed -= os.write(self._tokens_out, token * min(self._owed, _TOKENS_AT_ONCE))
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:  # the slot is gone; its end will be reported
+            self._owed = 0
 
     def _forget_last(self, n_calls: int) -> None:
         while n_calls and self._placed:

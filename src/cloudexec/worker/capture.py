@@ -2,7 +2,8 @@
 
 Called by: running.py.   Calls: system.
 Descriptors 1 and 2 are files without a name. Whoever inherits them shares their position, so the position tells
-whether anything was printed: a call that prints nothing costs four seeks (1 µs).
+whether anything was printed. It starts at an odd place in the file, so it also tells whether the
+descriptor is still ours. A call that prints nothing costs two seeks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final, TextIO
 
 from cloudexec.worker.system import flush_c_streams, nameless_file
 
+_START: Final = 7919
 _MOST_BYTES: Final = 64 << 20  # of one stream of one call; the middle of more is left out
 
 
@@ -36,54 +38,68 @@ class Capture:
             os.close(fd)
         self._files = [_high(nameless_file()) for _ in range(2)]
         for number, fd in enumerate(self._files, start=1):
+            os.lseek(fd, _START, os.SEEK_SET)
             os.dup2(fd, number)
 
     def take(self) -> tuple[bytes, bytes]:
         """(stdout, stderr) since the last time; mends descriptors and streams that the call has closed."""
-        self._flush()
+        out, err = self._streams
+        if sys.stdout is not out or sys.stderr is not err:
+            self._restore_streams()
+        try:
+            out.flush()
+            err.flush()
+        except (OSError, ValueError):  # a descriptor or a stream was closed
+            self._mend_streams()
+        flush_c_streams()
         return self._take(1), self._take(2)
 
     def repair_input(self) -> None:
         """Point descriptor 0 at nothing again, whatever the call has done to it."""
         os.dup2(self._null, 0)
 
-    def _flush(self) -> None:
-        for stream in {*self._streams, sys.stdout, sys.stderr}:
-            with contextlib.suppress(Exception):  # closed, replaced by a fake, or its descriptor is gone
+    def _restore_streams(self) -> None:
+        """The call has put other objects in the place of sys.stdout or sys.stderr."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # it may be anything
                 stream.flush()
-        flush_c_streams()
-        if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
-            sys.stdout, sys.stderr = self._streams
-        if self._streams[0].closed or self._streams[1].closed:
-            self._streams = (_text_stream(1), _text_stream(2))
-            sys.stdout, sys.stderr = self._streams
+        sys.stdout, sys.stderr = self._streams
+
+    def _mend_streams(self) -> None:
+        for number, fd in enumerate(self._files, start=1):
+            os.dup2(fd, number)
+        for stream in self._streams:
+            with contextlib.suppress(ValueError):
+                stream.flush()
+        self._streams = (_text_stream(1), _text_stream(2))
+        sys.stdout, sys.stderr = self._streams
 
     def _take(self, number: int) -> bytes:
+        try:
+            position = os.lseek(number, 0, os.SEEK_CUR)
+        except OSError:  # closed, or something that has no position
+            position = -1
+        return b"" if position == _START else self._collect(number, position)
+
+    def _collect(self, number: int, position: int) -> bytes:
         fd = self._files[number - 1]
-        size = os.lseek(fd, 0, os.SEEK_CUR)
-        if _position(number) != size:
+        end = os.lseek(fd, 0, os.SEEK_CUR)
+        if position != end:
             os.dup2(fd, number)
-        if not size:
-            return b""
-        text = _read(fd, size)
+        text = _read(fd, _START, end - _START)
         os.ftruncate(fd, 0)
-        os.lseek(fd, 0, os.SEEK_SET)
+        os.lseek(fd, _START, os.SEEK_SET)
         return text
 
 
-def _position(fd: int) -> int | None:
-    try:
-        return os.lseek(fd, 0, os.SEEK_CUR)
-    except OSError:  # closed, or something that has no position
-        return None
-
-
-def _read(fd: int, size: int) -> bytes:
+def _read(fd: int, start: int, size: int) -> bytes:
+    if size <= 0:  # somebody moved the position back
+        return b""
     if size <= _MOST_BYTES:
-        return os.pread(fd, size, 0)
+        return os.pread(fd, size, start)
     half = _MOST_BYTES // 2
     note = f"\n... {size - _MOST_BYTES:,} bytes left out ...\n".encode()
-    return os.pread(fd, half, 0) + note + os.pread(fd, half, size - half)
+    return os.pread(fd, half, start) + note + os.pread(fd, half, start + size - half)
 
 
 def _text_stream(fd: int) -> TextIO:

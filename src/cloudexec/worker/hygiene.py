@@ -73,4 +73,4 @@ def _environment() -> dict[bytes, bytes]:
 
 
 def _handlers() -> list[Any]:
-    return [getsignal(number) for number in _SIGNALS]
+    return list(map(getsignal, _SIGNALS))

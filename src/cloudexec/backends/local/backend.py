@@ -26,6 +26,7 @@ from cloudexec.backends.protocol import (
     StartFailed,
     WorkerDown,
 )
+from cloudexec.errors import WireError
 from cloudexec.ids import BlobRef, slot_id
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Cause
@@ -184,6 +185,13 @@ class LocalBackend:
             os.close(fd)
         remove_roots([*self._store.roots])
 
+    def forget_in_child(self) -> None:
+        """This process is a fork: let go of the parent's workers without a word to them."""
+        for worker in self._workers.values():
+            worker.close()
+        for fd in (self._wake_in, self._wake_out):
+            os.close(fd)
+
     # --- what comes in ---
 
     def _start_worker(self) -> WorkerProcess | None:
@@ -245,7 +253,7 @@ class LocalBackend:
         self._forget_lane(lane)
         end = LaneEnd(
             _CAUSES[message.why],
-            f"slot {slot_id(worker.id, message.slot)} (pid {message.pid}) {_why(message)}",
+            f"slot {slot_id(worker.id, message.slot)} (pid {message.pid}) {lane.condemned or _why(message)}",
             message.exitcode,
             message.killed_call,
             stopped=message.why == DownCause.STOPPED,
@@ -265,12 +273,15 @@ class LocalBackend:
         """Read what a slot has sent."""
         outcomes: list[Outcome] = []
         events: list[Event] = []
-        for kind, body in lane.feeder.receive():
-            outcome = decode_outcome(body)
-            if kind is Kind.INITIALIZER_FAILED:
-                events.append(InitializerError(outcome))
-            else:
-                outcomes.append(outcome)
+        try:
+            for kind, body in lane.feeder.receive():
+                outcome = decode_outcome(body)
+                if kind is Kind.INITIALIZER_FAILED:
+                    events.append(InitializerError(outcome))
+                else:
+                    outcomes.append(outcome)
+        except WireError as error:  # user code wrote to the pipe; nothing that comes from there is to be trusted
+            lane.condemn(f"it sent a damaged message ({error.what})")
         self._watch_lane(lane)
         return [Outcomes(lane.id, outcomes), *events] if outcomes else events
 

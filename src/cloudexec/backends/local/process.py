@@ -32,6 +32,14 @@ class LaneProcess:
         self.slot = slot
         self.pid = pid
         self.feeder = feeder
+        self.condemned = ""
+
+    def condemn(self, reason: str) -> None:
+        """Kill the slot, and read nothing more from it; its supervisor reports the end."""
+        self.condemned = f"was killed: {reason}"
+        self.feeder.stop_reading()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 class WorkerProcess:
