@@ -67,7 +67,8 @@ class Future(StandardFuture[T]):
         self._controller = controller
         self._number = number
         self._queued_s = queued_s
-        self._call: Any = None
+        self._call: Any = None  # while it is open; later the two would keep each other alive
+        self._attempts = 0
         self._story: tuple[float, float, float, int, str, bytes] | None = None
 
     @property
@@ -78,7 +79,8 @@ class Future(StandardFuture[T]):
     @property
     def attempts(self) -> int:
         """How often the call was handed to a worker so far; a call that was taken back unstarted is not counted."""
-        return int(self._call.attempts) if self._call is not None else 0
+        call = self._call
+        return int(call.attempts) if call is not None else self._attempts
 
     @property
     def stats(self) -> CallStats:
@@ -100,9 +102,10 @@ class Future(StandardFuture[T]):
 
     def cancel(self) -> bool:
         """Cancel the call unless it has started; True if it is cancelled and will never run."""
-        if self.done() or self._call is None:
+        call = self._call
+        if self.done() or call is None:
             return super().cancel()
-        if not self._controller.cancel(self._call):
+        if not self._controller.cancel(call):
             return self.cancelled()
         self.withdraw()
         return True
@@ -114,14 +117,16 @@ class Future(StandardFuture[T]):
 
     def stop(self) -> None:
         """Cancel the call, or kill it if it runs: then the future gets CallStopped. Others are not harmed."""
-        if not self.done() and self._call is not None and not self.cancel():
-            self._controller.stop(self._call)
+        call = self._call
+        if not self.done() and call is not None and not self.cancel():
+            self._controller.stop(call)
 
     def running(self) -> bool:
         """Whether the call runs now, as far as this process can see without asking."""
-        if self.done() or super().running() or self._call is None:
+        call = self._call
+        if self.done() or super().running() or call is None:
             return super().running()
-        return self._controller.has_started(self._call)
+        return self._controller.has_started(call)
 
     def result(self, timeout: float | None = None) -> T:
         """See concurrent.futures.Future.result. In a forked child an open future raises ExecutorForked."""
@@ -150,6 +155,9 @@ class Future(StandardFuture[T]):
         return bytes(text).decode(errors="backslashreplace") if not isinstance(text, tuple) else ""
 
     def _invoke_callbacks(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            self._attempts = int(call.attempts)
         # The base class runs callbacks right here, which is the engine's thread: a callback that waits for
         # another call would wait for ever. Same name in every Python since 3.2; a test watches over it.
         if self._done_callbacks:  # type: ignore[attr-defined]  # private, see above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any
 
 
 def double(x: Any) -> Any:
+    return 2 * x
+
+
+@functools.lru_cache
+def cached_double(x: Any) -> Any:
     return 2 * x
 
 

@@ -79,7 +79,7 @@ class Submits(Executor):
             kind = SettingsError if isinstance(buffersize, int) else TypeError
             raise kind("buffersize must be None or >= 1.")
         options = self._options if chunksize is None else replace(self._options, batch=chunksize)
-        return self._core.map(options, fn, iterables, timeout, buffersize)
+        return self._core.map(options, fn, iterables, timeout, buffersize, self._owner())
 
     def with_options(
         self,
@@ -104,7 +104,10 @@ class Submits(Executor):
             changes["env"] = {**(self._options.env or {}), **checked_env(env)}
         if name is not None:
             changes["name"] = name
-        return View(self._core, replace(self._options, **changes))
+        return View(self._owner(), replace(self._options, **changes))
+
+    def _owner(self) -> CloudExecutor:
+        raise NotImplementedError
 
     @property
     def run(self) -> RunFacts:
@@ -137,12 +140,21 @@ class Submits(Executor):
 class View(Submits):
     """An executor seen with other options. Shutting it down shuts the executor down."""
 
-    def __init__(self, core: Core, options: CallOptions) -> None:
-        self._core = core
+    def __init__(self, executor: CloudExecutor, options: CallOptions) -> None:
+        self._executor = executor  # which lives as long as its views
+        self._core = executor._core
         self._options = options
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> Literal[False]:
+        return self._executor.__exit__(kind, error, frames)
 
     def __repr__(self) -> str:
         return f"<view of {self._core!r}>"
+
+    def _owner(self) -> CloudExecutor:
+        return self._executor
 
 
 class CloudExecutor(Submits):
@@ -163,11 +175,18 @@ class CloudExecutor(Submits):
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> Literal[False]:
         what = "wait" if kind is None else self._on_error if issubclass(kind, Exception) else "kill"
-        self._core.shutdown(wait=True, cancel=what != "wait", kill=what == "kill")
+        try:
+            self._core.shutdown(wait=True, cancel=what != "wait", kill=what == "kill")
+        except KeyboardInterrupt:
+            self._core.shutdown(wait=False, cancel=True, kill=True)
+            raise
         return False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core!r}>"
+
+    def _owner(self) -> CloudExecutor:
+        return self
 
 
 class Core:
@@ -216,37 +235,55 @@ class Core:
         iterables: tuple[Iterable[Any], ...],
         timeout_s: float | None,
         window: int | None,
+        executor: CloudExecutor,
     ) -> Iterator[Any]:
         """See Submits.map."""
         self._check_usable()
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         inputs, pure = zipped(iterables)
-        make_calls = partial(self._make_calls, options, fn, self.packer.pack_function(fn), pure)
-        mapping = Mapping(make_calls, self._submit_open, self.engine.cancel, inputs, window, deadline_s)
+        make_calls = partial(self._make_calls, options, fn, self._packed_or_error(fn), pure)
+        # With a window the iterator goes on submitting, so it keeps the executor from being collected.
+        submit = self._submit_open if window is None else partial(self._submit_open, executor=executor)
+        mapping = Mapping(make_calls, submit, self.engine.drop, inputs, pure, window, deadline_s)
         return mapping.results()
 
     def _make_calls(
         self,
         options: CallOptions,
         fn: Callable[..., Any],
-        packed_function: tuple[Any, tuple[Any, ...]],
+        packed_function: tuple[Any, tuple[Any, ...]] | CloudexecError,
         pure: bool,
         arguments: list[tuple[Any, ...]],
         harvest: Harvest,
-    ) -> list[OutboundCall]:
+    ) -> list[OutboundCall | CloudexecError]:
+        """Calls for `arguments`; an error takes the place of one that cannot be packed."""
+        if isinstance(packed_function, CloudexecError):
+            self.engine.counts["failed"] += len(arguments)
+            return [packed_function] * len(arguments)
         function, function_refs = packed_function
         estimate, pack, numbers = self._estimate(fn), self.packer.pack_arguments, self._numbers
-        calls = []
+        calls: list[OutboundCall | CloudexecError] = []
         with self.packer.trusting() if pure else nullcontext():
             for args in arguments:
-                packed, refs, pickler = pack(args, {})
+                try:
+                    packed, refs, pickler = pack(args, {})
+                except CloudexecError as error:
+                    self.engine.counts["failed"] += 1
+                    calls.append(error)
+                    continue
                 if function_refs:
                     self.packer.add_use(function_refs)
                     refs += function_refs
                 calls.append(OutboundCall(next(numbers), estimate, options, function, packed, refs, pickler, harvest))
         return calls
 
-    def _submit_open(self, calls: list[OutboundCall]) -> None:
+    def _packed_or_error(self, fn: Callable[..., Any]) -> tuple[Any, tuple[Any, ...]] | CloudexecError:
+        try:
+            return self.packer.pack_function(fn)
+        except CloudexecError as error:
+            return error
+
+    def _submit_open(self, calls: list[OutboundCall], executor: CloudExecutor | None = None) -> None:
         self._check_usable()
         self.engine.submit(calls)
 

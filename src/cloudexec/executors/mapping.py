@@ -14,10 +14,11 @@ from itertools import islice, repeat
 from typing import Any, Final, TypeVar
 
 from cloudexec.backends.protocol import OutboundCall
+from cloudexec.errors import CloudexecError
 
 T = TypeVar("T")
 
-_PACK_AT_ONCE: Final = 256
+_PACK_AT_ONCE: Final = 256  # of inputs that come without running code of the user's
 _PURE: Final = (list, tuple, range, dict, set, frozenset, str, bytes, repeat)
 
 
@@ -71,47 +72,67 @@ class Mapping:
 
     def __init__(
         self,
-        make_calls: Callable[[list[tuple[Any, ...]], Harvest], list[OutboundCall]],
+        make_calls: Callable[[list[tuple[Any, ...]], Harvest], list[OutboundCall | CloudexecError]],
         submit: Callable[[list[OutboundCall]], None],
-        cancel: Callable[[OutboundCall], bool],
+        drop: Callable[[list[OutboundCall]], None],
         inputs: Iterator[tuple[Any, ...]],
+        pure: bool,
         window: int | None,
         deadline_s: float | None,
     ) -> None:
         self._make_calls = make_calls
         self._submit = submit
-        self._cancel = cancel
+        self._drop = drop
         self._inputs = inputs
         self._window = window
         self._deadline_s = deadline_s
         self._harvest = Harvest()
-        self._open: deque[OutboundCall] = deque()
-        self._advance(window)
+        self._open: deque[OutboundCall | CloudexecError] = deque()
+        # A generator may change what it has yielded, or wait for the call to start: each input is sent at once.
+        self._step = _PACK_AT_ONCE if pure else 1
+        try:
+            self._advance(window)
+        except BaseException:
+            self._drop_open()
+            raise
 
     def _advance(self, most: int | None) -> None:
         """Submit up to `most` more calls; all if None."""
         while most is None or most > 0:
-            n_now = _PACK_AT_ONCE if most is None else min(most, _PACK_AT_ONCE)
+            n_now = self._step if most is None else min(most, self._step)
             arguments = list(islice(self._inputs, n_now))
             if not arguments:
                 return
             calls = self._make_calls(arguments, self._harvest)
-            self._submit(calls)
+            self._submit([call for call in calls if isinstance(call, OutboundCall)])
             self._open.extend(calls)
             if most is not None:
                 most -= len(arguments)
 
     def results(self) -> Iterator[Any]:
         """Results in order; closing the iterator cancels what is open."""
+        results = self._results()
+        next(results)  # a generator that has not started would not notice that it is closed
+        return results
+
+    def _results(self) -> Iterator[Any]:
         try:
+            yield
             while self._open:
                 if self._window is not None:
                     self._advance(1)  # before the oldest is yielded, so that the window stays full meanwhile
-                yield self._harvest.take(self._open.popleft().number, self._deadline_s)
+                yield self._take(self._open.popleft())
         finally:
-            for call in self._open:
-                self._cancel(call)
-            self._open.clear()
+            self._drop_open()
+
+    def _take(self, entry: OutboundCall | CloudexecError) -> Any:
+        if isinstance(entry, CloudexecError):
+            raise entry
+        return self._harvest.take(entry.number, self._deadline_s)
+
+    def _drop_open(self) -> None:
+        self._drop([call for call in self._open if isinstance(call, OutboundCall)])
+        self._open.clear()
 
 
 def zipped(iterables: tuple[Iterable[Any], ...]) -> tuple[Iterator[tuple[Any, ...]], bool]:
