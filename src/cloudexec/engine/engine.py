@@ -309,6 +309,8 @@ class Engine:
                 self._ledger.tick(now_s)
             self._act(now_s)
             ends, self._ends = self._ends, []
+            for end in ends:
+                self._open.pop(end.call.number, None)
             withdrawn, self._withdrawn = self._withdrawn, []
             over = self._closing and not self._open and not self._inbox
         for call in withdrawn:
@@ -394,7 +396,6 @@ class Engine:
             for action in actions:
                 if isinstance(action, (Resolve, Fail)):
                     self._ends.append(action)
-                    self._open.pop(action.call.number, None)
                 else:
                     self._carry_out(action, now_s)
 
