@@ -92,11 +92,12 @@ class CallOptions:
 
 
 class State(IntEnum):
-    """Where a call is in its life: pending -> placed -> done, and back to pending for another attempt."""
+    """Where a call is in its life: pending -> placed -> done; back to pending, maybe paused, for another attempt."""
 
     PENDING = 0
     PLACED = 1
     DONE = 2
+    PAUSED = 3
 
 
 NO_CAUSES: Final[dict[Cause, int]] = {}

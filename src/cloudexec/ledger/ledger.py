@@ -1,42 +1,31 @@
 """The ledger: all that is known of the calls of one run, and what should happen next.
 
-Called by: engine, simulator.   Calls: pace, lanes, calls.
+Called by: engine, simulator.   Calls: placing, growth, lanes, calls.
 Each method takes an event and the time (monotonic seconds); `take_actions` gives what is to be done about it.
-Every call is in exactly one place: the pending queue, the pause before a retry, or one lane; and it ends in exactly
+Every open call is in exactly one place: pending, paused before a retry, or in one lane; and it ends in exactly
 one Resolve or Fail. Costs a few microseconds a call, however many there are.
 
     submitted -> pending -> placed in a lane -> outcome  -> Resolve
                     ^            |                |
                     |            | returned       | budget left
-                    +------------+----------------+
+                    +------------+--- paused <----+
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from cloudexec.ledger.actions import (
-    Action,
-    Break,
-    DropWorker,
-    Fail,
-    KillCall,
-    LaneEnd,
-    Ping,
-    Place,
-    Recall,
-    Resolve,
-    WantLanes,
-)
+from cloudexec.ledger.actions import Action, Break, DropWorker, Fail, KillCall, LaneEnd, Ping, Resolve, WantLanes
 from cloudexec.ledger.calls import Call, Cause, State
+from cloudexec.ledger.growth import NEVER, Growth
 from cloudexec.ledger.lanes import Lane, Worker
 from cloudexec.ledger.pace import Pace
+from cloudexec.ledger.placing import Placing
 
-NEVER: Final = float("inf")
+__all__ = ["NEVER", "Ledger", "Limits"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +37,10 @@ class Limits:
     ping_every_s: float = 2.0
     silent_after_s: float = 8.0  # an unanswered ping means that the worker is lost
     start_within_s: float = 60.0  # no lane at all after this time is a failed start
-    failed_starts: int = 3  # in a row; then the executor is broken
+    failed_starts: int = 3  # in a row, and no lane that works; then the executor is broken
+    start_pause_s: float = 0.1  # after a failed start; doubles
     timeout_grace_s: float = 5.0  # a worker that has not enforced timeout_s by then is asked to
-    queue_patience_s: float = 30.0  # a shared queue that nobody takes from for so long has lost the call
+    queue_patience_s: float = 30.0  # a call that slots have not found for so long, though idle, is lost
 
 
 class Ledger:
@@ -58,39 +48,31 @@ class Ledger:
 
     def __init__(self, limits: Limits, pace: Pace) -> None:
         self._limits = limits
-        self._pace = pace
-        self._pending: deque[Call] = deque()
-        self._n_pending = 0  # without those that are done already and still lie in the queue
-        self._paused: list[tuple[float, int, Call]] = []  # heap by the time of the retry
-        self._tried: dict[int, Call] = {}  # open calls that were placed before: a late outcome may still come
-        self._lanes: dict[str, Lane] = {}
-        self._queues: dict[str, Lane] = {}
-        self._workers: dict[str, Worker] = {}
-        self._idle: dict[str, Lane] = {}
-        self._hungry: dict[str, Lane] = {}
         self._actions: list[Action] = []
-        self._open = 0
-        self._wanted = 0
-        self._start_by = NEVER
-        self._failed_starts = 0
+        self._placing = Placing(pace, self._actions)
+        self._growth = Growth(limits.max_lanes, limits.start_within_s, limits.start_pause_s)
+        self._calls: dict[int, Call] = {}  # the open ones
+        self._paused: list[tuple[float, int, Call]] = []  # heap by the time of the retry; some may be over
+        self._n_paused = 0
+        self._workers: dict[str, Worker] = {}
+        self._lanes = self._placing.lanes
+        self._queues = self._placing.queues
         self._next_ping = NEVER
-        self._steal_at = NEVER
         self.broken: LaneEnd | None = None
         self.late_outcomes = 0
         self.retries = 0
-        self.placed_batches = 0
 
     # --- what it knows ---
 
     @property
     def n_open(self) -> int:
         """Calls that are not over."""
-        return self._open
+        return len(self._calls)
 
     @property
     def n_placed(self) -> int:
         """Calls that are in a lane."""
-        return self._open - self._n_pending - len(self._paused)
+        return len(self._calls) - self._placing.n_pending - self._n_paused
 
     @property
     def n_lanes(self) -> int:
@@ -98,50 +80,31 @@ class Ledger:
         return len(self._lanes)
 
     @property
+    def placed_batches(self) -> int:
+        """Messages with calls that were sent."""
+        return self._placing.n_batches
+
+    @property
     def next_deadline(self) -> float:
         """When `tick` is due, in monotonic seconds; infinity when only events count."""
         pause = self._paused[0][0] if self._paused else NEVER
-        return min(pause, self._start_by, self._next_ping, self._steal_at)
+        return min(pause, self._growth.next_deadline, self._next_ping, self._placing.steal_at)
 
     def take_actions(self) -> list[Action]:
         """What is to be done, in this order; each action is given once."""
-        actions, self._actions = self._actions, []
+        if not self._actions:
+            return []
+        actions = self._actions[:]
+        self._actions.clear()
         return actions
-
-    # --- calls ---
-
-    def submitted(self, calls: Iterable[Call], now_s: float) -> None:
-        """New calls; their numbers must be new."""
-        before = len(self._pending)
-        self._pending.extend(calls)
-        added = len(self._pending) - before
-        self._open += added
-        self._n_pending += added
-        if self.broken is not None:
-            self._fail_all(self.broken)
-            return
-        self._fill(now_s)
-        self._grow(now_s)
-
-    def cancel(self, call: Call) -> bool:
-        """Forget a call that has not been placed, or has come back; False when it is in a lane or over.
-
-        To cancel a placed call, have its lane recalled first.
-        """
-        if call.state is not State.PENDING:
-            return False
-        self._close(call, was_pending=True)
-        return True
 
     def pending_calls(self) -> list[Call]:
         """Calls that could be cancelled now."""
-        waiting = [call for _, _, call in self._paused]
-        return [call for call in (*self._pending, *waiting) if call.state is State.PENDING]
+        return self._placing.pending() + [call for _, _, call in self._paused if call.state is State.PAUSED]
 
     def placed_calls(self) -> list[Call]:
         """Calls that are in lanes."""
-        lanes = (*self._lanes.values(), *self._queues.values())
-        return [call for lane in lanes for call in lane.calls.values()]
+        return [call for call in self._calls.values() if call.state is State.PLACED]
 
     def last_calls(self, lane_id: str, count: int) -> frozenset[int]:
         """Numbers of the last `count` calls of a lane."""
@@ -152,37 +115,78 @@ class Ledger:
         """How many calls each busy lane holds."""
         return {lane.id: len(lane.calls) for lane in self._lanes.values() if lane.calls}
 
+    # --- calls ---
+
+    def submitted(self, calls: Iterable[Call], now_s: float) -> None:
+        """New calls; their numbers must be new."""
+        calls = list(calls)
+        self._calls.update([(call.number, call) for call in calls])
+        self._placing.add(calls)
+        if self.broken is not None:
+            self._fail_all(self.broken)
+            return
+        self._grow(now_s)
+        self._placing.fill(now_s)
+
+    def cancel(self, call: Call) -> bool:
+        """Forget a call that has not been placed, or has come back; False when it is in a lane or over.
+
+        To cancel a placed call, have its lane recalled first.
+        """
+        if call.state is State.PLACED or call.state is State.DONE:
+            return False
+        self._close(call)
+        return True
+
     def outcome(
-        self, lane_id: str, number: int, *, ok: bool, retry: bool, seconds: float, outcome: Any, now_s: float
+        self,
+        lane_id: str,
+        number: int,
+        *,
+        ok: bool,
+        retry: bool,
+        seconds: float,
+        outcome: Any,
+        now_s: float,
+        attempt: int = 0,
     ) -> None:
         """An attempt has ended. `retry`: it failed in a way for which the error budget holds.
 
+        attempt: which one, if messages may come twice; 0: the one that the lane holds.
         The first outcome of a call counts; late twins are counted and dropped.
         """
         lane = self._lanes.get(lane_id)
-        call = lane.remove(number) if lane is not None else None
+        holder, call = lane, None
         if lane is not None:
             lane.progress_s = now_s
             lane.done += 1
-            lane.stalled = False
-            self._failed_starts = 0
-        if call is None:
-            call = self._late(number)
-            if call is None:
-                self._look_at(lane)
-                return
-        call.estimate.learn(seconds)
-        if ok or not retry or not call.spend(Cause.ERROR):
-            self._close(call)
-            self._actions.append(Resolve(call, outcome, lane_id))
-        elif call.state is State.PLACED:
-            self._try_again(call, now_s)
-        self._look_at(lane)
+            if lane.stalled:
+                self._placing.moved(lane)
+            self._growth.failures = 0
+            call = lane.calls.get(number)
+        if call is None and self._queues:  # `taken` was lost, or is slower than the outcome
+            holder = next((queue for queue in self._queues.values() if number in queue.calls), lane)
+            call = holder.calls.get(number) if holder is not None else None
+        if call is not None and holder is not None and (not attempt or attempt == call.attempts):
+            holder.remove(number)
+        else:
+            call = None
+        if call is None or call.state is not State.PLACED:
+            self._late(lane_id, number, ok or not retry, outcome)
+        else:
+            call.estimate.learn(seconds)
+            if ok or not retry or not call.spend(Cause.ERROR):
+                self._close(call)
+                self._actions.append(Resolve(call, outcome, lane_id))
+            else:
+                self._try_again(call, now_s)
+        if lane is not None:
+            self._placing.look_at(lane)
 
     def settle(self, now_s: float) -> None:
         """Call after a group of outcomes: gives free lanes new calls."""
-        self._fill(now_s)
-        if self._n_pending:
+        self._placing.fill(now_s)
+        if self._placing.n_pending:
             self._grow(now_s)
 
     # --- lanes and workers ---
@@ -193,12 +197,15 @@ class Ledger:
 
     def lane_up(self, lane_id: str, worker_id: str, now_s: float) -> None:
         """A slot can take calls."""
+        if lane_id in self._lanes:
+            return
         lane = Lane(lane_id, worker_id, now_s, self._limits.max_tasks_per_lane)
-        self._lanes[lane_id] = lane
-        self._workers.setdefault(worker_id, Worker(worker_id)).lanes[lane_id] = lane
-        self._start_by = NEVER
-        self._look_at(lane)
-        self._fill(now_s)
+        worker = self._workers.setdefault(worker_id, Worker(worker_id))
+        lane.closed = worker.dropped_s is not None
+        self._lanes[lane_id] = worker.lanes[lane_id] = lane
+        self._growth.came(len(self._lanes), now_s)
+        self._placing.look_at(lane)
+        self._placing.fill(now_s)
 
     def taken(self, lane_id: str, numbers: Iterable[int], now_s: float) -> None:
         """A slot has taken calls out of a shared queue."""
@@ -206,67 +213,68 @@ class Ledger:
         if lane is None:
             return  # its end was told before; the queue will hand them out again
         for number in numbers:
-            for queue in self._queues.values():
-                call = queue.remove(number)
-                if call is not None:
-                    lane.add(call, call.cost_s)
+            holder = self._holder(number)
+            if holder is None or holder is lane:
+                continue
+            call = holder.calls[number]
+            holder.remove(number)
+            lane.add(call, call.cost_s)
+            call.placed_s = now_s
+            if not holder.shared:
+                self._placing.look_at(holder)
         lane.progress_s = now_s
-        self._look_at(lane)
-        self._fill(now_s)
+        self._placing.look_at(lane)
+        self._placing.fill(now_s)
 
     def returned(self, lane_id: str, count: int, now_s: float, place: bool = True) -> None:
-        """The last `count` calls of a lane were taken back; they never started.
+        """The last `count` calls of a lane were taken back; they never started. Answers a Recall, even with 0.
 
         `place`: give them to other lanes at once; if not, the next event does.
         """
         lane = self._lanes.get(lane_id)
         if lane is None:
             return
-        back = lane.last(count)
-        self._take_back(lane, back)
-        lane.stalled = bool(lane.calls)
-        self._look_at(lane)
+        unsent = self._placing.unsend(lane)
+        self._take_back(lane, lane.last(count + len(unsent)))
+        self._placing.answered(lane)
+        self._placing.look_at(lane)
         if place:
-            self._fill(now_s)
+            self._placing.fill(now_s)
 
     def lane_down(self, lane_id: str, end: LaneEnd, unstarted: int, now_s: float) -> None:
         """A slot has ended. The last `unstarted` of its calls were never started.
 
         Of the others, the first one was running: it pays for the end. The rest pay nothing.
         """
-        lane = self._lanes.pop(lane_id, None)
+        lane = self._lanes.get(lane_id)
         if lane is None:
             return
-        self._wanted = max(0, self._wanted - 1)
-        self._idle.pop(lane_id, None)
-        self._hungry.pop(lane_id, None)
-        self._workers[lane.worker].lanes.pop(lane_id, None)
-        if not lane.done and not end.retired and len(lane.calls) == unstarted:
-            self._start_failed(end)
-        running = list(lane.calls.values())[: len(lane.calls) - unstarted]
-        bystander = bool(end.killed_call) and bool(running) and running[0].number != end.killed_call
-        self._take_back(lane, [call for call in lane.calls.values() if bystander or call not in running[:1]])
-        for call in list(lane.calls.values()):
-            lane.remove(call.number)
-            self._failed_attempt(call, end, now_s)
-        self._fill(now_s)
+        barren = self._lane_gone(lane, end, unstarted, now_s)
+        self._growth.went(len(self._lanes))
+        if barren and not any(other.done for other in self._lanes.values()):
+            self._start_failed(end, now_s)
         self._grow(now_s)
+        self._placing.fill(now_s)
 
     def worker_down(self, worker_id: str, end: LaneEnd, unstarted: dict[str, int], now_s: float) -> None:
         """A worker has ended, and its lanes with it. `unstarted`: as for `lane_down`, by lane."""
         worker = self._workers.pop(worker_id, None)
-        if worker is None or not worker.lanes:
+        if worker is None:
             self.start_failed(end, now_s)
             return
-        self._workers[worker_id] = worker
-        for lane_id in list(worker.lanes):
-            self.lane_down(lane_id, end, unstarted.get(lane_id, 0), now_s)
-        self._workers.pop(worker_id, None)
+        lanes = list(worker.lanes.values())
+        barren = [self._lane_gone(lane, end, unstarted.get(lane.id, 0), now_s, worker) for lane in lanes]
+        self._growth.went(len(self._lanes), None)
+        if barren and all(barren) and not worker.proven:
+            self._start_failed(end, now_s, give_up=not self._lanes)
+        self._grow(now_s)
+        self._placing.fill(now_s)
 
     def heard(self, worker_id: str, now_s: float, holding: frozenset[int] | None = None) -> None:
         """A worker answered a ping. `holding`: the calls it has, if messages may get lost on the way.
 
-        A call that was placed before the ping and is not held has been lost with its message.
+        A call that was placed before the ping and that two answers in a row do not name was lost with its message;
+        one answer may have crossed the call, or its outcome, on the way.
         """
         worker = self._workers.get(worker_id)
         if worker is None:
@@ -274,20 +282,23 @@ class Ledger:
         asked_s, worker.pinged_s = worker.pinged_s, None
         if holding is None or asked_s is None:
             return
+        before, worker.missing = worker.missing, set()
         end = LaneEnd(Cause.LOST, "a message to or from the worker was lost")
         for lane in list(worker.lanes.values()):
-            for call in list(lane.calls.values()):
-                if call.number in holding or call.placed_s >= asked_s:
-                    continue
-                lane.remove(call.number)
-                self._failed_attempt(call, end, now_s)
-            self._look_at(lane)
-        self._fill(now_s)
+            absent = [call for call in lane.calls.values() if call.number not in holding and call.placed_s < asked_s]
+            worker.missing.update(call.number for call in absent if call.number not in before)
+            for call in absent:
+                if call.number in before:
+                    lane.remove(call.number)
+                    if lane.quota is not None:
+                        lane.quota += 1  # it may never have come; the worker knows, and counts
+                    self._failed_attempt(call, end, now_s)
+            self._placing.look_at(lane)
+        self._placing.fill(now_s)
 
     def start_failed(self, end: LaneEnd, now_s: float) -> None:
         """A worker or slot could not be started."""
-        self._start_failed(end)
-        self._wanted = len(self._lanes)
+        self._start_failed(end, now_s, give_up=not self._lanes)
         self._grow(now_s)
 
     def break_down(self, end: LaneEnd) -> None:
@@ -303,32 +314,47 @@ class Ledger:
         """Look at everything whose time has come."""
         while self._paused and self._paused[0][0] <= now_s:
             call = heapq.heappop(self._paused)[2]
-            if call.state is State.PENDING:
-                self._pending.appendleft(call)
-                self._n_pending += 1
-        if self._start_by <= now_s:
-            self._start_by = NEVER
-            self.start_failed(LaneEnd(Cause.LOST, f"no worker within {self._limits.start_within_s:g} s"), now_s)
+            if call.state is State.PAUSED:
+                self._n_paused -= 1
+                call.state = State.PENDING
+                self._placing.add_first([call])
+        if self._growth.next_deadline <= now_s and self._growth.is_late(self.n_open, len(self._lanes), now_s):
+            self._start_failed(LaneEnd(Cause.LOST, f"no worker within {self._limits.start_within_s:g} s"), now_s)
         if self._next_ping <= now_s:
             self._look_after_workers(now_s)
-        self._fill(now_s)
-        if self._steal_at <= now_s:
-            self._steal_at = NEVER  # nobody is idle now, or nobody has anything to take
+        if self._placing.steal_at <= now_s:
+            self._placing.steal_at = NEVER
+        self._grow(now_s)
+        self._placing.fill(now_s)
 
     def _look_after_workers(self, now_s: float) -> None:
+        self._next_ping = NEVER
         for worker in list(self._workers.values()):
-            if worker.pinged_s is not None and now_s - worker.pinged_s >= self._limits.silent_after_s:
-                worker.pinged_s = NEVER  # once is enough; its end comes back as `worker_down`
-                self._actions.append(DropWorker(worker.id))
-            elif any(lane.calls for lane in worker.lanes.values()):
-                if worker.pinged_s is None:
-                    worker.pinged_s = now_s
-                    self._actions.append(Ping(worker.id))
-                self._enforce_timeouts(worker, now_s)
+            busy = any(lane.calls for lane in worker.lanes.values())
+            if busy or worker.dropped_s is not None:
+                self._next_ping = now_s + self._limits.ping_every_s
+            if busy and worker.dropped_s is None:
+                self._look_after(worker, now_s)
+            elif worker.dropped_s is not None and now_s - worker.dropped_s >= self._limits.silent_after_s:
+                self.worker_down(
+                    worker.id, LaneEnd(Cause.LOST, f"worker {worker.id} is gone without a word"), {}, now_s
+                )
         self._forget_unread(now_s)
-        self._next_ping = now_s + self._limits.ping_every_s if self.n_placed else NEVER
+        if any(queue.calls for queue in self._queues.values()):
+            self._next_ping = now_s + self._limits.ping_every_s
 
-    def _enforce_timeouts(self, worker: Worker, now_s: float) -> None:
+    def _look_after(self, worker: Worker, now_s: float) -> None:
+        """See whether a worker with calls is alive, and keeps their time limits."""
+        if worker.pinged_s is None:
+            worker.pinged_s = now_s
+            self._actions.append(Ping(worker.id))
+        elif now_s - worker.pinged_s >= self._limits.silent_after_s:
+            worker.dropped_s = now_s
+            for lane in worker.lanes.values():
+                lane.closed = True
+                self._placing.look_at(lane)
+            self._actions.append(DropWorker(worker.id))
+            return
         for lane in worker.lanes.values():
             first = next(iter(lane.calls.values()), None)
             if first is None or first.options.timeout_s is None:
@@ -338,144 +364,73 @@ class Ledger:
 
     def _forget_unread(self, now_s: float) -> None:
         """Calls in a shared queue that idle slots do not find are lost."""
-        if not self._idle:
+        longest_idle = next(iter(self._placing.idle.values()), None)
+        if longest_idle is None or now_s - longest_idle.progress_s <= self._limits.queue_patience_s:
             return
         end = LaneEnd(Cause.LOST, "its message was lost in the queue")
         for queue in self._queues.values():
-            if queue.calls and now_s - queue.progress_s > self._limits.queue_patience_s:
-                for call in list(queue.calls.values()):
+            for call in list(queue.calls.values()):
+                if now_s - call.placed_s > self._limits.queue_patience_s:
                     queue.remove(call.number)
                     self._failed_attempt(call, end, now_s)
 
-    # --- placing ---
-
-    def _look_at(self, lane: Lane | None) -> None:
-        """Note whether a lane is idle, or could take more."""
-        if lane is None or lane.id not in self._lanes:
-            return
-        usable = lane.quota != 0 and not lane.stalled
-        if usable and not lane.calls:
-            self._idle[lane.id] = lane
-        else:
-            self._idle.pop(lane.id, None)
-        if usable and lane.load_s <= self._pace.target_s / 2:
-            self._hungry[lane.id] = lane
-        else:
-            self._hungry.pop(lane.id, None)
-
-    def _fill(self, now_s: float) -> None:
-        """Give pending calls to lanes that can take them; idle lanes first."""
-        if self._queues:
-            self._fill_queues(now_s)
-        else:
-            while self._idle and (call := self._next_pending()):
-                self._place(self._idle[next(iter(self._idle))], call, now_s)
-            while self._hungry and (call := self._next_pending()) and call.estimate.count:
-                self._place(self._hungry[next(iter(self._hungry))], call, now_s)
-            if self._idle and self._pace.can_recall and len(self._idle) < len(self._lanes):
-                self._steal(now_s)
-
-    def _fill_queues(self, now_s: float) -> None:
-        n_slots = max(len(self._lanes), self._wanted, 1)
-        for queue in self._queues.values():
-            while (call := self._next_pending()) and (
-                len(queue.calls) < n_slots or queue.load_s < n_slots * self._pace.target_s
-            ):
-                self._place(queue, call, now_s)
-
-    def _next_pending(self) -> Call | None:
-        """The first pending call, without taking it; drops what was cancelled."""
-        pending = self._pending
-        while pending:
-            if pending[0].state is State.PENDING:
-                return pending[0]
-            pending.popleft()
-        return None
-
-    def _place(self, lane: Lane, first: Call, now_s: float) -> None:
-        batch = self._form_batch(lane, first)
-        if not lane.calls:
-            lane.progress_s = now_s
-        for call in batch:
-            call.state = State.PLACED
-            call.attempts += 1
-            call.placed_s = now_s
-            lane.add(call, call.estimate.mean_s + self._pace.overhead_s)
-        if lane.quota is not None:
-            lane.quota -= len(batch)
-        self._n_pending -= len(batch)
-        self.placed_batches += 1
-        self._actions.append(Place(lane.id, batch))
-        self._look_at(lane)
-        self._next_ping = min(self._next_ping, now_s + self._limits.ping_every_s)
-
-    def _form_batch(self, lane: Lane, first: Call) -> list[Call]:
-        """Take calls from the pending queue for one message."""
-        most = first.options.batch or self._pace.most_in_batch(
-            first.estimate, self._n_pending, max(len(self._lanes), self._wanted if lane.shared else 1)
-        )
-        room_s = NEVER if first.options.batch else self._pace.target_s - (0.0 if lane.shared else lane.load_s)
-        if lane.quota is not None:
-            most = min(most, lane.quota)
-        batch: list[Call] = []
-        size, work_s, pending = 0, 0.0, self._pending
-        while pending and (not batch or len(batch) < most):
-            call = pending[0]
-            if call.state is not State.PENDING:
-                pending.popleft()
-                continue
-            size += call.size
-            work_s += call.estimate.mean_s + self._pace.overhead_s
-            if batch and (size > self._pace.most_bytes or work_s > room_s or not call.estimate.count):
-                break
-            batch.append(pending.popleft())
-        return batch
-
-    def _steal(self, now_s: float) -> None:
-        """Take queued calls back from the busiest lane for an idle one."""
-        if self._steal_at != NEVER and now_s < self._steal_at:
-            return
-        self._steal_at = NEVER
-        victim = max(
-            (lane for lane in self._lanes.values() if len(lane.calls) > 1 and not lane.stalled),
-            key=lambda lane: lane.load_s,
-            default=None,
-        )
-        if victim is None:
-            return
-        due = victim.progress_s + self._pace.stalled_after_s
-        if victim.load_s >= self._pace.recall_above_s or due <= now_s:
-            self._actions.append(Recall(victim.id))
-            self._steal_at = max(now_s, due) + self._pace.stalled_after_s
-        else:
-            self._steal_at = due
-
     # --- ends ---
 
-    def _late(self, number: int) -> Call | None:
-        """The open call of an outcome that comes from a lane which no longer holds it."""
-        call = self._tried.get(number)
-        if call is None or call.state is State.DONE:
+    def _late(self, lane_id: str, number: int, final: bool, outcome: Any) -> None:
+        """An outcome from a lane that no longer holds its call. It still counts if it is the call's first.
+
+        One that asks for a retry does not: the attempt has been paid for, and the next one is on its way.
+        """
+        call = self._calls.get(number)
+        if call is None or not (final or not call.options.retry.error):
             self.late_outcomes += 1
+            return
+        self._close(call)
+        self._actions.append(Resolve(call, outcome, lane_id))
+
+    def _holder(self, number: int) -> Lane | None:
+        """Where a call is that slots take by themselves."""
+        for queue in self._queues.values():
+            if number in queue.calls:
+                return queue
+        call = self._calls.get(number)
+        if call is None or call.state is not State.PLACED or call.lane is None:
             return None
-        if call.state is State.PLACED and call.lane is not None:
-            lane = self._lanes.get(call.lane) or self._queues[call.lane]
-            lane.remove(number)
-            self._look_at(lane)
-        return call
+        return self._lanes.get(call.lane)  # handed out twice: it belongs to the last who took it
+
+    def _lane_gone(self, lane: Lane, end: LaneEnd, unstarted: int, now_s: float, worker: Worker | None = None) -> bool:
+        """Give every call of a lane its due; whether the lane has ended before it did anything."""
+        unstarted += len(self._placing.unsend(lane))
+        self._placing.remove(lane)
+        worker = worker or self._workers[lane.worker]
+        worker.lanes.pop(lane.id, None)
+        worker.proven |= bool(lane.done)
+        calls = list(lane.calls.values())
+        started = calls[: max(0, len(calls) - unstarted)]
+        payer = next((call for call in started if not end.killed_call or call.number == end.killed_call), None)
+        self._take_back(lane, [call for call in calls if call is not payer])
+        if payer is not None:
+            lane.remove(payer.number)
+            if end.retired:  # it was not the call that ended the lane; its outcome was lost
+                end = end._replace(cause=Cause.LOST)
+            self._failed_attempt(payer, end, now_s)
+        return not lane.done and not started and not end.retired
 
     def _take_back(self, lane: Lane, calls: list[Call]) -> None:
         """Calls that never started go to the front of the pending queue, in their order."""
+        back = [call for call in calls if call.state is State.PLACED]
         for call in calls:
             lane.remove(call.number)
+        for call in back:
             call.state = State.PENDING
             call.attempts -= 1
-        self._pending.extendleft(reversed(calls))
-        self._n_pending += len(calls)
+        self._placing.add_first(back)
         if lane.quota is not None:
             lane.quota += len(calls)
 
     def _failed_attempt(self, call: Call, end: LaneEnd, now_s: float) -> None:
+        if call.state is not State.PLACED:
+            return  # a ghost: another attempt has brought the outcome
         if not end.stopped and call.spend(end.cause):
             self._try_again(call, now_s)
         else:
@@ -484,54 +439,38 @@ class Ledger:
 
     def _try_again(self, call: Call, now_s: float) -> None:
         self.retries += 1
-        self._tried[call.number] = call
-        call.state = State.PENDING
         pause_s = call.options.retry.backoff_s
         if pause_s:
-            when = now_s + pause_s * 2 ** (sum(call.spent.values()) - 1)
+            when = now_s + pause_s * 2.0 ** (sum(call.spent.values()) - 1)
+            call.state = State.PAUSED
+            self._n_paused += 1
             heapq.heappush(self._paused, (when, call.number, call))
         else:
-            self._pending.appendleft(call)
-            self._n_pending += 1
+            call.state = State.PENDING
+            self._placing.add_first([call])
 
-    def _close(self, call: Call, was_pending: bool = False) -> None:
-        if call.state is State.PENDING and not self._unpause(call):
-            self._n_pending -= 1
-        call.state = State.DONE
-        self._tried.pop(call.number, None)
-        self._open -= 1
-
-    def _unpause(self, call: Call) -> bool:
-        """Take a call out of the pause before its retry; False if it is not there."""
-        kept = [entry for entry in self._paused if entry[2] is not call]
-        if len(kept) == len(self._paused):
-            return False
-        self._paused = kept
-        heapq.heapify(self._paused)
-        return True
+    def _close(self, call: Call) -> None:
+        state, call.state = call.state, State.DONE
+        del self._calls[call.number]
+        if state is State.PENDING:
+            self._placing.forget()
+        elif state is State.PAUSED:
+            self._n_paused -= 1
 
     def _fail_all(self, end: LaneEnd) -> None:
-        for call in [*self.pending_calls(), *self.placed_calls()]:
-            lane = self._lanes.get(call.lane or "") or self._queues.get(call.lane or "")
-            if lane is not None:
-                lane.remove(call.number)
+        for call in list(self._calls.values()):
             self._close(call)
             self._actions.append(Fail(call, end))
-        self._pending.clear()
 
-    def _start_failed(self, end: LaneEnd) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= self._limits.failed_starts:
+    # --- starts ---
+
+    def _start_failed(self, end: LaneEnd, now_s: float, give_up: bool = True) -> None:
+        counted = self._growth.failed(len(self._lanes), now_s)
+        if counted and give_up and self._growth.failures >= self._limits.failed_starts:
             self.break_down(end)
 
     def _grow(self, now_s: float) -> None:
         """Ask for as many lanes as there are open calls."""
-        if self.broken is not None:
-            return
-        useful = min(self._limits.max_lanes, self._open)
-        if useful > len(self._lanes):
-            if useful > self._wanted:
-                self._wanted = useful
-                self._actions.append(WantLanes(useful))
-            if not self._lanes and self._start_by == NEVER:
-                self._start_by = now_s + self._limits.start_within_s
+        if self.broken is None and (wanted := self._growth.ask(len(self._calls), len(self._lanes), now_s)):
+            self._actions.append(WantLanes(wanted))
+        self._placing.n_expected = self._growth.wanted

@@ -1,0 +1,214 @@
+"""Which lane gets which calls: pending calls, the lanes that could take them, batches, and taking back.
+
+Called by: ledger.py.   Calls: pace, lanes.
+Every step costs the same however many lanes there are, but for the search for a lane to take calls back from; that
+one is made when lanes are idle and nothing is pending, and not again soon after it has found nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from cloudexec.ledger.actions import Action, Place, Recall
+from cloudexec.ledger.calls import Call, State
+from cloudexec.ledger.growth import NEVER
+from cloudexec.ledger.lanes import Lane
+from cloudexec.ledger.pace import Pace
+
+_SEARCH_S: Final = 1e-5  # a search may cost a hundredth of the time until the next one, 0.1 µs a lane
+_COMPACT_ABOVE: Final = 64
+
+
+class Placing:
+    """Gives pending calls to lanes. Adds to the ledger's list of actions."""
+
+    def __init__(self, pace: Pace, actions: list[Action]) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self.queues: dict[str, Lane] = {}
+        self.idle: dict[str, Lane] = {}  # the longest idle one first
+        self.n_pending = 0  # without those that are over already and still lie in the queue
+        self.n_batches = 0
+        self.n_expected = 0  # lanes that are up or on their way
+        self.steal_at = NEVER  # when to look for calls to take back
+        self._pace = pace
+        self._actions = actions
+        self._pending: deque[Call] = deque()
+        self._hungry: dict[str, Lane] = {}
+        self._asked: set[str] = set()  # lanes with a Recall that is not answered yet
+        self._search_from_s = 0.0
+
+    # --- pending calls ---
+
+    def add(self, calls: Iterable[Call]) -> None:
+        """New calls, at the end."""
+        before = len(self._pending)
+        self._pending.extend(calls)
+        self.n_pending += len(self._pending) - before
+
+    def add_first(self, calls: list[Call]) -> None:
+        """Calls that have been placed before, in front of the others."""
+        self._pending.extendleft(reversed(calls))
+        self.n_pending += len(calls)
+
+    def forget(self) -> None:
+        """One of the pending calls is over."""
+        self.n_pending -= 1
+        if len(self._pending) > _COMPACT_ABOVE and len(self._pending) > 2 * self.n_pending:
+            self._pending = deque(call for call in self._pending if call.state is State.PENDING)
+
+    def pending(self) -> list[Call]:
+        """The pending calls, in their order."""
+        return [call for call in self._pending if call.state is State.PENDING]
+
+    # --- lanes ---
+
+    def look_at(self, lane: Lane) -> None:
+        """Note whether a lane is idle, or could take more."""
+        usable = lane.quota != 0 and not lane.stalled and not lane.closed
+        if usable and not lane.calls:
+            self.idle[lane.id] = lane
+        else:
+            self.idle.pop(lane.id, None)
+        if usable and lane.load_s <= self._pace.target_s / 2:
+            self._hungry[lane.id] = lane
+        else:
+            self._hungry.pop(lane.id, None)
+
+    def remove(self, lane: Lane) -> None:
+        """A lane is no more."""
+        del self.lanes[lane.id]
+        self.idle.pop(lane.id, None)
+        self._hungry.pop(lane.id, None)
+        self._asked.discard(lane.id)
+
+    def moved(self, lane: Lane) -> None:
+        """A lane has shown a sign of life: it is stalled no more, unless it still owes an answer."""
+        lane.stalled = lane.id in self._asked
+
+    def answered(self, lane: Lane) -> None:
+        """A lane's calls were taken back, except those that it has started."""
+        self._asked.discard(lane.id)
+        lane.stalled = bool(lane.calls)
+
+    def unsend(self, lane: Lane) -> list[Call]:
+        """Calls of a lane whose Place nobody has carried out yet; they will not be sent."""
+        unsent = [action for action in self._actions if type(action) is Place and action.lane == lane.id]
+        if not unsent:
+            return []
+        self._actions[:] = [action for action in self._actions if not any(action is place for place in unsent)]
+        self.n_batches -= len(unsent)
+        return [call for place in unsent for call in place.calls]
+
+    # --- batches ---
+
+    def fill(self, now_s: float) -> None:
+        """Give pending calls to lanes that can take them; idle lanes first."""
+        if self.queues:
+            self._fill_queues(now_s)
+            return
+        idle, hungry = self.idle, self._hungry
+        while idle and (call := self._next_pending()):
+            self._place(next(iter(idle.values())), call, now_s)
+        while hungry and (call := self._next_pending()) and call.estimate.count:
+            self._place(next(iter(hungry.values())), call, now_s)
+        if idle and self._pace.can_recall and len(idle) < len(self.lanes) and len(self._asked) < len(idle):
+            self._steal(now_s)
+
+    def _fill_queues(self, now_s: float) -> None:
+        n_slots = max(len(self.lanes), self.n_expected, 1)
+        for queue in self.queues.values():
+            while (call := self._next_pending()) and (
+                len(queue.calls) < n_slots or queue.load_s < n_slots * self._pace.target_s
+            ):
+                self._place(queue, call, now_s)
+
+    def _next_pending(self) -> Call | None:
+        """The first pending call, without taking it; drops what is over."""
+        pending = self._pending
+        while pending:
+            if pending[0].state is State.PENDING:
+                return pending[0]
+            pending.popleft()
+        return None
+
+    def _place(self, lane: Lane, first: Call, now_s: float) -> None:
+        batch = self._form_batch(lane, first)
+        if not lane.calls:
+            lane.progress_s = now_s
+        overhead_s = self._pace.overhead_s
+        for call in batch:
+            call.state = State.PLACED
+            call.attempts += 1
+            call.placed_s = now_s
+            lane.add(call, call.estimate.mean_s + overhead_s)
+        self.n_pending -= len(batch)
+        self.n_batches += 1
+        self._actions.append(Place(lane.id, batch))
+        if lane.shared:
+            return
+        if lane.quota is not None:
+            lane.quota -= len(batch)
+        self._hungry.pop(lane.id, None)  # it goes to the end, so that the others have their turn
+        self.look_at(lane)
+
+    def _form_batch(self, lane: Lane, first: Call) -> list[Call]:
+        """Take calls from the pending queue for one message."""
+        fixed = first.options.batch
+        most = fixed or self._pace.most_in_batch(
+            first.estimate, self.n_pending, max(len(self.lanes), self.n_expected, 1)
+        )
+        room_s = NEVER if fixed else self._pace.target_s - (0.0 if lane.shared else lane.load_s)
+        if lane.quota is not None:
+            most = min(most, lane.quota)
+        batch: list[Call] = []
+        size, work_s, pending, pace = 0, 0.0, self._pending, self._pace
+        while pending and (not batch or len(batch) < most):
+            call = pending[0]
+            if call.state is not State.PENDING:
+                pending.popleft()
+                continue
+            size += call.size
+            work_s += call.estimate.mean_s + pace.overhead_s
+            if batch and (
+                size > pace.most_bytes
+                or call.options.batch != fixed
+                or (not fixed and (work_s > room_s or not call.estimate.count))
+            ):
+                break
+            batch.append(pending.popleft())
+        return batch
+
+    # --- taking back ---
+
+    def _steal(self, now_s: float) -> None:
+        """Ask for queued calls back, for idle lanes."""
+        if now_s < self._search_from_s:
+            self.steal_at = min(self.steal_at, self._search_from_s)
+            return
+        holders = [lane for lane in self.lanes.values() if lane.calls and not lane.stalled and not lane.closed]
+        victims, self.steal_at = self._victims(holders, now_s)
+        if not victims:
+            self._search_from_s = now_s + min(_SEARCH_S * len(self.lanes), self._pace.stalled_after_s)
+        for lane in victims[: len(self.idle) - len(self._asked)]:
+            lane.stalled = True
+            self._asked.add(lane.id)
+            self._actions.append(Recall(lane.id))
+            self.look_at(lane)
+
+    def _victims(self, holders: list[Lane], now_s: float) -> tuple[list[Lane], float]:
+        """Lanes to take calls back from, and when there may be others.
+
+        The lane with the most queued work, if that is worth the trouble or nothing moves there; and lanes that have
+        done nothing yet, because a single call may be waiting there for a slow start.
+        """
+        pace = self._pace
+        queued = max((lane for lane in holders if len(lane.calls) > 1), key=lambda lane: lane.load_s, default=None)
+        if queued is not None and queued.load_s >= pace.recall_above_s:
+            return [queued], NEVER
+        due_s = now_s - pace.stalled_after_s
+        waiting = [lane for lane in holders if len(lane.calls) > 1 or not lane.done]
+        stuck = [lane for lane in waiting if lane.progress_s <= due_s]
+        later = min((lane.progress_s for lane in waiting if lane.progress_s > due_s), default=NEVER)
+        return stuck, later + pace.stalled_after_s
