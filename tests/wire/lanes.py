@@ -27,9 +27,7 @@ class Lane:
         self._slot_fds = [work[0], os.dup(tokens[0]), out[1], bell[1]]
         self.bell = bell[0]
         self.feeder = Feeder(SEAL, work=work[1], tokens_in=tokens[0], tokens_out=tokens[1], out=out[0])
-        self.slot = SlotLane(
-            SEAL, work=work[0], tokens=self._slot_fds[1], out=out[1], bell=bell[1], number=number
-        )
+        self.slot = SlotLane(SEAL, work=work[0], tokens=self._slot_fds[1], out=out[1], bell=bell[1], number=number)
 
     def place(self, numbers: list[int], packed: bytes = b"") -> None:
         """One batch of these calls."""
