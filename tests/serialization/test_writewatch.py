@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.writewatch import WriteWatch, open_watch
 from cloudexec.store.directory import DirectoryStore

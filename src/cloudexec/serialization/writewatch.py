@@ -18,7 +18,7 @@ import os
 import struct
 import sys
 import threading
-from typing import Final, NamedTuple, Optional
+from typing import Final, NamedTuple
 
 _SYSCALLS: Final = {"x86_64": 323, "aarch64": 282}
 _USER_MODE_ONLY: Final = 1  # no privilege needed
@@ -59,7 +59,7 @@ class WriteWatch:
         self._lock = threading.Lock()
         self._live: dict[int, Watched] = {}  # by the identity of the answer to `arm`
 
-    def arm(self, address: int, size: int) -> Optional[Watched]:
+    def arm(self, address: int, size: int) -> Watched | None:
         """Watch a range from now on; None where that cannot be done. Read the bytes only afterwards."""
         page = os.sysconf("SC_PAGESIZE")
         first, last = -(-address // page) * page, (address + size) // page * page
@@ -108,7 +108,7 @@ class WriteWatch:
             _PAGE_IS_WRITTEN,
         )
         try:
-            return fcntl.ioctl(self._pages_fd, _IO_PAGEMAP_SCAN, bytearray(request)) != 0
+            return bool(fcntl.ioctl(self._pages_fd, _IO_PAGEMAP_SCAN, bytearray(request)))
         except OSError:  # no longer watched: it was freed and mapped anew
             return True
 
@@ -122,11 +122,11 @@ class WriteWatch:
                 fcntl.ioctl(self._fault_fd, _IO_UNREGISTER, span)
 
 
-_watch: Optional[WriteWatch] = None
+_watch: WriteWatch | None = None
 _asked = False
 
 
-def open_watch() -> Optional[WriteWatch]:
+def open_watch() -> WriteWatch | None:
     """The process's watch; None where the kernel cannot, or a sandbox forbids it. All users share one."""
     global _watch, _asked
     if not _asked:
@@ -135,7 +135,7 @@ def open_watch() -> Optional[WriteWatch]:
     return _watch
 
 
-def _open() -> Optional[WriteWatch]:
+def _open() -> WriteWatch | None:
     number = _SYSCALLS.get(os.uname().machine)
     if sys.platform != "linux" or number is None or struct.calcsize("P") != 8:
         return None
