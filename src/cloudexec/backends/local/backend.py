@@ -294,8 +294,9 @@ class LocalBackend:
         events: list[Event] = []
         unstarted: dict[str, int] = {}
         for lane in worker.lanes.values():
+            # Taken, not counted: a slot lives on for some microseconds after it was killed, and could start a call.
+            unstarted[lane.id] = lane.feeder.recall() or lane.feeder.unclaimed()
             events += self._on_out(lane)
-            unstarted[lane.id] = lane.feeder.unclaimed()
             self._unwatch_lane(lane)
             self._lanes.pop(lane.id, None)
         worker.wait(_END_WAIT_S)
