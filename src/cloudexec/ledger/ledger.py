@@ -125,6 +125,7 @@ class Ledger:
         if self.broken is not None:
             self._fail_all(self.broken)
             return
+        self._next_ping = min(self._next_ping, now_s + self._limits.ping_every_s)
         self._grow(now_s)
         self._placing.fill(now_s)
 
@@ -328,10 +329,10 @@ class Ledger:
         self._placing.fill(now_s)
 
     def _look_after_workers(self, now_s: float) -> None:
-        self._next_ping = NEVER
+        self._next_ping = now_s + self._limits.ping_every_s if self.n_open else NEVER
         for worker in list(self._workers.values()):
             busy = any(lane.calls for lane in worker.lanes.values())
-            if busy or worker.dropped_s is not None:
+            if worker.dropped_s is not None:
                 self._next_ping = now_s + self._limits.ping_every_s
             if busy and worker.dropped_s is None:
                 self._look_after(worker, now_s)
@@ -340,8 +341,6 @@ class Ledger:
                     worker.id, LaneEnd(Cause.LOST, f"worker {worker.id} is gone without a word"), {}, now_s
                 )
         self._forget_unread(now_s)
-        if any(queue.calls for queue in self._queues.values()):
-            self._next_ping = now_s + self._limits.ping_every_s
 
     def _look_after(self, worker: Worker, now_s: float) -> None:
         """See whether a worker with calls is alive, and keeps their time limits."""
