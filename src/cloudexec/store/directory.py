@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -24,6 +25,7 @@ from cloudexec.store.protocol import Bytes
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\Z")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _MAP_FROM_BYTES: Final = 64 * 1024  # below that a read is cheaper than a mapping
 _TEMPORARY: Final = ".part-"
 _HASH_ASIDE_FROM_BYTES: Final = 4 << 20
@@ -72,10 +74,10 @@ class DirectoryStore:
     def is_same(self, name: str, content: memoryview) -> bool:
         """Whether exactly these bytes lie under `name`; reads them through a small window of memory."""
         for root in self._roots:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(*_ABSENT):
                 fd = os.open(_path(root, name), os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    return os.fstat(fd).st_size == content.nbytes and equals_file(content, fd)
+                    return _size(os.fstat(fd)) == content.nbytes and equals_file(content, fd)
                 finally:
                     os.close(fd)
         return False
@@ -83,27 +85,25 @@ class DirectoryStore:
     def get(self, name: str) -> memoryview:
         """See Store.get."""
         for root in self._roots:
-            try:
+            with contextlib.suppress(*_ABSENT):
                 fd = os.open(_path(root, name), os.O_RDONLY | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            try:
-                return _read(fd)
-            finally:
-                os.close(fd)
+                try:
+                    return _read(fd)
+                finally:
+                    os.close(fd)
         raise BlobMissing(f"{name} is not in {self._roots[0]}")
 
     def size(self, name: str) -> int | None:
         """See Store.size."""
         for root in self._roots:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                return os.stat(_path(root, name)).st_size
+            with contextlib.suppress(*_ABSENT):
+                return _size(os.stat(_path(root, name)))
         return None
 
     def delete(self, name: str) -> None:
         """See Store.delete."""
         for root in self._roots:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(*_ABSENT):
                 os.unlink(_path(root, name))
 
     def names(self, prefix: str = "", after: str = "") -> Iterator[str]:
@@ -128,13 +128,13 @@ class DirectoryStore:
 
     def _rename(self, old: str, new: str) -> None:
         for root in self._roots:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(*_ABSENT):
                 os.replace(_path(root, old), _path(root, new))
 
     def _forget_elsewhere(self, home: str, name: str) -> None:
         for root in self._roots:
             if root != home:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                with contextlib.suppress(*_ABSENT):
                     os.unlink(_path(root, name))
 
     def _write(self, path: str, pieces: Sequence[Bytes], *, once: bool) -> bool:
@@ -191,8 +191,14 @@ def _publish(part: str, path: str, *, once: bool) -> bool:
     return True
 
 
+def _size(status: os.stat_result) -> int:
+    if stat.S_ISDIR(status.st_mode):  # the beginning of other names
+        raise IsADirectoryError
+    return status.st_size
+
+
 def _read(fd: int) -> memoryview:
-    size = os.fstat(fd).st_size
+    size = _size(os.fstat(fd))
     if size >= _MAP_FROM_BYTES:
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))
     data = bytearray(size)
