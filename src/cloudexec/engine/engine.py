@@ -39,7 +39,7 @@ from cloudexec.backends.protocol import (
 from cloudexec.engine.callbacks import CallbackThread
 from cloudexec.engine.lifetime import register, unregister
 from cloudexec.engine.verdicts import annotate, breakdown_of, failure_of
-from cloudexec.errors import CloudexecError, EngineFailed, InitializerFailed, ResultUnreadable
+from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed, ResultUnreadable
 from cloudexec.ids import BlobRef, attempt_id
 from cloudexec.ledger.actions import (
     Action,
@@ -116,6 +116,11 @@ class Engine:
     def breakdown(self) -> CloudexecError | None:
         """Why no more calls are taken; None while they are."""
         return self._breakdown
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more calls are taken because somebody closed the engine, if only the interpreter's exit."""
+        return self._closing
 
     @property
     def n_open(self) -> int:
@@ -514,7 +519,7 @@ class Engine:
                 return
 
     def _bury(self, calls: Iterable[OutboundCall]) -> None:
-        error = self._breakdown or EngineFailed(f"the engine of run {self.run_id} has ended")
+        error = self._breakdown or ExecutorClosed()  # submitted while another thread shut down
         for call in list(calls):
             call.state = State.DONE
             self.counts["failed"] += 1

@@ -96,6 +96,11 @@ class ExecutorClosed(CloudexecError, RuntimeError):
 
     remedy = "submit inside the `with` block, or create a new executor"
 
+    def __init__(
+        self, what: str = "cannot schedule new futures after shutdown", *args: object, remedy: str | None = None
+    ) -> None:
+        super().__init__(what, *args, remedy=remedy)
+
     def __str__(self) -> str:
         return self.what  # the standard library's own sentence, which callers match on
 

@@ -40,7 +40,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OnError = Literal["wait", "cancel", "kill"]
-_CLOSED: Final = "cannot schedule new futures after shutdown"
 _ON_ERROR: Final = ("wait", "cancel", "kill")
 
 
@@ -301,8 +300,8 @@ class Core:
             raise ExecutorForked(f"run {self.engine.run_id} belongs to process {self.engine.pid}, this is a fork")
         if self.engine.breakdown is not None:
             raise self.engine.breakdown
-        if self._closed:
-            raise ExecutorClosed(_CLOSED)
+        if self._closed or self.engine.is_closing:
+            raise ExecutorClosed
 
     def shutdown(self, *, wait: bool, cancel: bool = False, kill: bool = False) -> None:
         """See Submits.shutdown."""

@@ -4,7 +4,8 @@ Called by: __main__.py.   Calls: slot.py after each fork; wire.control to talk w
 It waits on: the client's messages, SIGCHLD, pokes of slots with a deadline, the client's life, its own timers.
 
     slot's life:  forked -> (runs calls) -> ended by itself | killed (timeout, stop, frozen) -> reported
-A suspended slot (SIGSTOP) is killed after FROZEN_GRACE_S. When the client goes, everything is killed.
+A suspended slot (SIGSTOP) is killed after FROZEN_GRACE_S. When the client goes, everything is killed,
+and what it left in the store is removed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from cloudexec.worker.status import NEVER, Status
 from cloudexec.worker.system import OomCounter, die_with_parent, kill_group, watch_process
 
 FROZEN_GRACE_S: Final = 2.0
+CLIENT_END_S: Final = 2.0
 
 
 class _Slot:
@@ -98,6 +100,8 @@ class Supervisor:
                 pass
         finally:
             self._kill_all()
+            if self._stop_at == NEVER and self._client_is_dead():
+                self._remove_files()
 
     def _step(self, ready: dict[int, int]) -> bool:
         """Serve what is ready; False at the end."""
@@ -248,6 +252,23 @@ class Supervisor:
         elif why == DownCause.DIED and exitcode == -signal.SIGKILL and self._oom.has_risen():
             why = DownCause.OUT_OF_MEMORY
         self._control.send(SlotDown(slot.number, slot.pid, exitcode, why, slot.killed_call))
+
+    def _client_is_dead(self) -> bool:
+        """Whether the client's process has ended; it closes its files a moment before."""
+        if self._client >= 0:
+            return bool(select.select([self._client], [], [], CLIENT_END_S)[0])
+        try:
+            os.kill(self._setup.client_pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def _remove_files(self) -> None:
+        """What the client would have removed."""
+        import shutil
+
+        for root in self._setup.store_roots:
+            shutil.rmtree(root, ignore_errors=True)
 
     def _kill_all(self) -> None:
         for slot in self._slots.values():
