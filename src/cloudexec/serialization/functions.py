@@ -29,7 +29,7 @@ class FunctionBook:
 
     def __init__(self, divert: Divert) -> None:
         self._divert = divert
-        self._by_object: dict[int, tuple[weakref.ref[Any], Watch, PackedFunction]] = {}
+        self._by_object: OrderedDict[int, tuple[weakref.ref[Any], Watch, PackedFunction]] = OrderedDict()
         self._by_bytes: OrderedDict[bytes, PackedFunction] = OrderedDict()
 
     def pack(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
@@ -58,7 +58,7 @@ class FunctionBook:
 
     def _known(self, function: object) -> PackedFunction | None:
         entry = self._by_object.get(id(function))
-        if entry is None or entry[0]() is not function or not entry[1].holds():
+        if entry is None or entry[0]() is not function or not entry[1].holds(function):
             return None
         if pickles_modules_by_value():  # registered since then
             return None
@@ -73,6 +73,8 @@ class FunctionBook:
             key, book = id(function), self._by_object
             forget = weakref.ref(function, lambda _gone: book.pop(key, None))
             book[key] = (forget, notes, packed)
+            if len(book) > _MOST_KNOWN:
+                book.popitem(last=False)
 
 
 def _is_stateless(function: object, pickled: Pickled, notes: Watch | None) -> bool:

@@ -27,21 +27,27 @@ _ABSENT: Final = object()
 
 
 class Watch:
-    """Notes all that a function by value depends on."""
+    """Notes all that a function by value depends on. Does not hold the function itself, only what it refers to."""
 
-    __slots__ = ("_bindings", "_cells", "_codes", "_seen", "stateless")
+    __slots__ = ("_bindings", "_cells", "_codes", "_root", "_seen", "stateless")
 
     def __init__(self) -> None:
         self.stateless = True
+        self._root: tuple[CodeType, Any, Any]
         self._codes: list[tuple[FunctionType, CodeType, Any, Any]] = []
         self._cells: list[tuple[Any, Any]] = []
         self._bindings: list[tuple[dict[str, Any], str, Any]] = []
         self._seen: set[int] = set()
 
-    def holds(self) -> bool:
-        """Whether everything is still as it was: then the pickle would come out the same."""
+    def holds(self, function: Any) -> bool:
+        """Whether everything is still as it was: then the pickle of `function` would come out the same."""
+        code, defaults, kwdefaults = self._root
         return (
-            all(d.get(name, _ABSENT) is value for d, name, value in self._bindings)
+            function.__code__ is code
+            and function.__defaults__ is defaults
+            and function.__kwdefaults__ is kwdefaults
+            and not function.__dict__
+            and all(d.get(name, _ABSENT) is value for d, name, value in self._bindings)
             and all(_contents(cell) is value for cell, value in self._cells)
             and all(
                 f.__code__ is code and f.__defaults__ is defaults and f.__kwdefaults__ is kw and not f.__dict__
@@ -53,11 +59,15 @@ class Watch:
         """Note a function by value and all that it needs; False if that includes anything mutable."""
         if id(function) in self._seen:
             return True
+        is_root = not self._seen
         self._seen.add(id(function))
         code, kwdefaults = function.__code__, function.__kwdefaults__
         if function.__dict__ or kwdefaults or not all(self._fixed(d) for d in function.__defaults__ or ()):
             return False
-        self._codes.append((function, code, function.__defaults__, kwdefaults))
+        if is_root:
+            self._root = (code, function.__defaults__, kwdefaults)
+        else:
+            self._codes.append((function, code, function.__defaults__, kwdefaults))
         self.stateless = self.stateless and not _leaves_traces(code)
         return self._add_cells(function) and self._add_globals(function)
 
