@@ -32,6 +32,12 @@ def slot_id(worker_id: str, slot: int) -> str:
     return f"{worker_id}.{slot}"
 
 
+class Attached(NamedTuple):
+    """Stands for bytes that travel behind a message instead of in it: the next ones of this size."""
+
+    size: int
+
+
 class BlobRef(NamedTuple):
     """A blob's name: the SHA-256 of its bytes, and their number."""
 

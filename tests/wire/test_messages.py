@@ -49,6 +49,7 @@ def batches(draw):
         timeout_s=st.floats(0, 1e9),
         env=envs,
         pickler=picklers,
+        attachments=st.just(()),  # they travel behind the batch, not in it
     )
     return draw(st.lists(call, max_size=8))
 

@@ -18,7 +18,7 @@ from cloudexec.wire.messages import Outcome, PackedCall, PackedFunction
 class OutboundCall(Call):
     """A call with all that it takes along, and `sink`, which is to learn how it ended."""
 
-    __slots__ = ("function", "packed", "pickler", "refs", "sink")
+    __slots__ = ("attachments", "function", "packed", "pickler", "refs", "sink")
 
     def __init__(
         self,
@@ -30,10 +30,12 @@ class OutboundCall(Call):
         refs: tuple[BlobRef, ...],
         pickler: str,
         sink: Any,
+        attachments: tuple[bytes, ...] = (),
     ) -> None:
-        super().__init__(number, estimate, options, len(packed))
+        super().__init__(number, estimate, options, len(packed) + sum(map(len, attachments)))
         self.function = function
         self.packed = packed
+        self.attachments = attachments
         self.refs = refs
         self.pickler = pickler
         self.sink = sink
@@ -49,6 +51,7 @@ class OutboundCall(Call):
             options.timeout_s or 0.0,
             options.env,
             self.pickler,
+            self.attachments,
         )
 
 

@@ -208,7 +208,7 @@ class Core:
         future: Future[Any] = Future(self.engine, number := next(self._numbers), time.time())
         try:
             function, refs = self.packer.pack_function(fn)
-            packed = self.packer.pack_arguments(args, kwargs)
+            packed = self.packer.pack_arguments(args, kwargs, attach=True)
         except CloudexecError as error:
             self.engine.counts["failed"] += 1
             future.set_exception(error)
@@ -222,6 +222,7 @@ class Core:
             refs + packed.refs,
             packed.pickler,
             FutureSink(future),
+            packed.attachments,
         )
         future._call = call
         self.engine.submit([call])
@@ -265,7 +266,7 @@ class Core:
         with self.packer.trusting() if pure else nullcontext():
             for args in arguments:
                 try:
-                    packed, refs, pickler = pack(args, {})
+                    packed, refs, pickler, attachments = pack(args, {}, attach=True)
                 except CloudexecError as error:
                     self.engine.counts["failed"] += 1
                     calls.append(error)
@@ -273,7 +274,11 @@ class Core:
                 if function_refs:
                     self.packer.add_use(function_refs)
                     refs += function_refs
-                calls.append(OutboundCall(next(numbers), estimate, options, function, packed, refs, pickler, harvest))
+                calls.append(
+                    OutboundCall(
+                        next(numbers), estimate, options, function, packed, refs, pickler, harvest, attachments
+                    )
+                )
         return calls
 
     def _packed_or_error(self, fn: Callable[..., Any]) -> tuple[Any, tuple[Any, ...]] | CloudexecError:

@@ -27,7 +27,8 @@ from cloudexec.store.memory import address_of
 from cloudexec.wire.control import Setup
 from cloudexec.wire.envelope import Seal, new_key
 
-INLINE_BYTES: Final = 1 << 20  # a pipe carries this as fast as a file does
+INLINE_BYTES: Final = 1 << 20  # of an argument: a pipe carries this as fast as a file does
+RESULT_INLINE_BYTES: Final = 1 << 17  # results are signed whole, which takes longer than a file
 
 
 class LocalExecutor(CloudExecutor):
@@ -101,7 +102,7 @@ class _Run:
                 python_version="{}.{}".format(*sys.version_info[:2]),
                 max_tasks_per_child=max_tasks or 0,
                 initializer=base64.b64encode(packed).decode(),
-                inline_bytes=INLINE_BYTES,
+                inline_bytes=RESULT_INLINE_BYTES,
             )
 
         backend = LocalBackend(setup_for, Seal(self._key), self._store)

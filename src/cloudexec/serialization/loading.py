@@ -6,27 +6,39 @@ Called by: worker.slot (arguments, functions), engine (results).   Calls: a `fet
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cloudexec.ids import BlobRef
-from cloudexec.wire.parts import sole_part, unpack_parts
+from cloudexec.errors import WireError
+from cloudexec.ids import Attached, BlobRef
+from cloudexec.wire.parts import Part, sole_part, unpack_parts
 
 Fetch = Callable[[BlobRef], memoryview]
 
 
-def load(packed: bytes | memoryview, fetch: Fetch) -> Any:
+def load(packed: bytes | memoryview, fetch: Fetch, attachments: Iterable[bytes | bytearray] = ()) -> Any:
     """The object that was pickled into `packed`.
 
-    `fetch` brings a blob's bytes in a buffer that nobody else sees; small buffers are copied here, so that
-    arrays are writable, aligned, and never shared between calls.
+    `fetch` brings a blob's bytes in a buffer that nobody else sees, and so must `attachments` be; small buffers
+    are copied here. So arrays are writable, aligned, and never shared between calls.
     Errors: WireError, BlobMissing, and whatever unpickling raises.
     """
     sole = sole_part(packed)
     if sole is not None:
         return pickle.loads(sole)
     stream, *buffers = unpack_parts(packed)
+    attached = iter(attachments)
     return pickle.loads(
-        fetch(stream) if isinstance(stream, BlobRef) else stream,
-        buffers=[fetch(part) if isinstance(part, BlobRef) else bytearray(part) for part in buffers],
+        _content(stream, fetch, attached), buffers=[_content(part, fetch, attached) for part in buffers]
     )
+
+
+def _content(part: Part, fetch: Fetch, attached: Iterator[bytes | bytearray]) -> bytes | bytearray | memoryview:
+    if isinstance(part, BlobRef):
+        return fetch(part)
+    if isinstance(part, Attached):
+        content = next(attached, None)
+        if content is None or len(content) != part.size:
+            raise WireError(f"an attachment of {part.size} bytes is missing")
+        return content
+    return bytearray(part)

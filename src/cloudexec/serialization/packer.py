@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from cloudexec.errors import CloudexecError, UnpicklableArgument
-from cloudexec.ids import BlobRef
+from cloudexec.ids import Attached, BlobRef
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.functions import FunctionBook, name_of
 from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps
@@ -26,11 +26,13 @@ _PLAIN_MOST: Final = 8192  # characters of text that may take the short way
 
 
 class PackedArguments(NamedTuple):
-    """Packed parts of (args, kwargs), the blobs among them, and the cloudpickle version they ask for."""
+    """Packed parts of (args, kwargs), the blobs among them, the cloudpickle version they ask for, and the
+    buffers that are to be attached (copies: they show the moment of packing)."""
 
     packed: bytes
     refs: tuple[BlobRef, ...] = ()
     pickler: str = ""
+    attachments: tuple[bytes, ...] = ()
 
 
 class Packer:
@@ -58,9 +60,12 @@ class Packer:
         except Exception as error:
             raise UnpicklableArgument(f"the function {name_of(function)} cannot be pickled: {error}") from error
 
-    def pack_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PackedArguments:
+    def pack_arguments(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, attach: bool = False
+    ) -> PackedArguments:
         """The arguments ready to travel; one use of each blob belongs to the caller.
 
+        attach: whether buffers may be attached to the message that will carry them.
         Errors: UnpicklableArgument (names the argument), StoreFull.
         """
         if not kwargs and _are_plain(args):
@@ -73,7 +78,8 @@ class Packer:
             which = _first_unpicklable(args, kwargs)
             raise UnpicklableArgument(f"{which} cannot be pickled: {error}") from error
         parts, refs = self._divert(pickled)
-        return PackedArguments(pack_parts(parts), refs, pickled.pickler)
+        attachments = _detach(parts) if attach and len(parts) > 1 else ()
+        return PackedArguments(pack_parts(parts), refs, pickled.pickler, attachments)
 
     def add_use(self, refs: tuple[BlobRef, ...]) -> None:
         """One more call needs these blobs."""
@@ -107,6 +113,16 @@ class Packer:
             else:
                 parts.append(piece)
         return parts, tuple(refs)
+
+
+def _detach(parts: list[Part]) -> tuple[bytes, ...]:
+    """Copy the buffers out of `parts`, and leave marks in their places."""
+    attachments = []
+    for index, part in enumerate(parts):
+        if isinstance(part, memoryview):
+            attachments.append(bytes(part))
+            parts[index] = Attached(len(part))
+    return tuple(attachments)
 
 
 def _are_plain(args: tuple[Any, ...]) -> bool:

@@ -13,6 +13,9 @@ A pipe's bytes are handed out by the kernel exactly once. So a token belongs eit
 has started the call for good, or to the feeder, which then knows for certain that the call never started:
 queued calls can be taken back from a busy slot without asking it. A token's value is the lane's epoch;
 each recall empties the pipe, raises the epoch and sends REVOKE, which tells the slot to drop what it holds.
+
+Large buffers of arguments are attached: they follow a BATCH on the work pipe, uncopied and outside its signature.
+They are never unpickled, and nobody but the feeder can write to the pipe.
 """
 
 from __future__ import annotations
@@ -25,16 +28,20 @@ import struct
 import sys
 import termios
 from collections import deque
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from cloudexec.errors import WireError
 from cloudexec.wire.envelope import OVERHEAD, Kind, Seal, read_head
 from cloudexec.wire.messages import Batch, PackedCall, decode_batch
+from cloudexec.wire.parts import attached_sizes
 
 BELL: Final = struct.Struct("<H")
 BELL_AFTER_S: Final = 0.001  # outcomes wait at most this long for company
 _BELL_BYTES: Final = 32 * 1024  # ring before the out pipe (64 KiB where it cannot grow) fills up
 _PIPE_BYTES: Final = 1 << 20
+_WRITE_AT_ONCE: Final = 64  # pieces; the system's own limit is 1024
 _READ_BYTES: Final = 1 << 20
 _TOKENS_AT_ONCE: Final = 4096
 _EPOCHS: Final = 256  # a token is one byte; the slot must not fall a whole turn behind
@@ -122,9 +129,9 @@ class Feeder:
         """True while half an outcome has arrived: the slot may be waiting for room to send the rest."""
         return self._reader.in_the_middle
 
-    def place(self, body: bytes, n_calls: int) -> None:
-        """Hand over a batch body of `n_calls` calls."""
-        self._send(self._seal.close(Kind.BATCH, body))
+    def place(self, body: bytes, n_calls: int, attachments: Iterable[bytes | bytearray] = ()) -> None:
+        """Hand over a batch body of `n_calls` calls, and what is attached to them."""
+        self._send(self._seal.close(Kind.BATCH, body), *attachments)
         self._placed.append([self._epoch, n_calls])
         self._owed += n_calls
         self._pass_tokens()
@@ -149,12 +156,19 @@ class Feeder:
 
     def flush(self) -> None:
         """Send what waited for room."""
-        while self._unsent:
-            sent = self._write(self._unsent[0])
-            if sent < len(self._unsent[0]):
-                self._unsent[0] = self._unsent[0][sent:]
+        unsent = self._unsent
+        while unsent:
+            try:
+                sent = os.writev(self._work, list(islice(unsent, _WRITE_AT_ONCE)))
+            except BlockingIOError:
                 return
-            self._unsent.popleft()
+            except BrokenPipeError:  # the slot is gone; its end will be reported
+                unsent.clear()
+                return
+            while unsent and sent >= len(unsent[0]):
+                sent -= len(unsent.popleft())
+            if sent:
+                unsent[0] = unsent[0][sent:]
 
     def receive(self) -> list[tuple[Kind, memoryview]]:
         """Messages that have come in. Errors: WireError, SignatureError."""
@@ -215,20 +229,11 @@ class Feeder:
             if not first[1]:
                 self._placed.popleft()
 
-    def _send(self, message: bytes) -> None:
-        view = memoryview(message)
-        if not self._unsent:
-            view = view[self._write(view) :]
-        if view:
-            self._unsent.append(view)
-
-    def _write(self, view: memoryview) -> int:
-        try:
-            return os.write(self._work, view)
-        except BlockingIOError:
-            return 0
-        except BrokenPipeError:
-            return len(view)  # the slot is gone; its end will be reported
+    def _send(self, *pieces: bytes | bytearray) -> None:
+        waited = bool(self._unsent)
+        self._unsent.extend(map(memoryview, pieces))
+        if not waited:
+            self.flush()
 
     def _take_tokens(self) -> int:
         taken = 0
@@ -300,12 +305,17 @@ class SlotLane:
         body = self._seal.open(head + self._read(length))[1]
         if kind is Kind.BATCH:
             batch = decode_batch(body)
-            self._calls.extend((call, batch) for call in batch.calls)
+            self._calls.extend((self._with_attachments(call), batch) for call in batch.calls)
         elif kind is Kind.REVOKE:
             self._calls.clear()
             self._epoch = (self._epoch + 1) % _EPOCHS
         else:
             raise WireError(f"a slot was sent a {kind.name} message")
+
+    def _with_attachments(self, call: PackedCall) -> PackedCall:
+        """Each attachment is read into a buffer of its own, which then is an array's memory."""
+        sizes = attached_sizes(call.packed)
+        return call._replace(attachments=[self._read(size) for size in sizes]) if sizes else call
 
     def _read(self, size: int) -> bytearray:
         data = bytearray(size)

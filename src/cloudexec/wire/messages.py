@@ -41,7 +41,8 @@ class PackedFunction(NamedTuple):
 
 
 class PackedCall(NamedTuple):
-    """One call of a batch. `timeout_s` 0 means none; `packed` are the parts of (args, kwargs)."""
+    """One call of a batch. `timeout_s` 0 means none; `packed` are the parts of (args, kwargs); `attachments` travel
+    behind the batch, in the order of the calls."""
 
     number: int
     attempt: int
@@ -50,6 +51,7 @@ class PackedCall(NamedTuple):
     timeout_s: float = 0.0
     env: Mapping[str, str] | None = None
     pickler: str = ""
+    attachments: Sequence[bytes | bytearray] = ()
 
 
 class Batch(NamedTuple):
@@ -99,7 +101,7 @@ def encode_batch(calls: Sequence[PackedCall]) -> bytes:
     function_pieces: list[bytes] = []
     call_pieces: list[bytes | memoryview] = []
     pickler = ""
-    for number, attempt, function, packed, timeout_s, env, call_pickler in calls:
+    for number, attempt, function, packed, timeout_s, env, call_pickler, _attachments in calls:
         pickler = pickler or function.pickler or call_pickler
         index = functions.get(function.digest)
         if index is None:

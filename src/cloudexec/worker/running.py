@@ -88,7 +88,7 @@ class Runner:
         try:
             _check_versions(batch)
             function = self._function(call.function)
-            args, kwargs = load(call.packed, self._fetch)
+            args, kwargs = load(call.packed, self._fetch, call.attachments)
             self._bind_pinned()
         except BaseException as error:
             return Verdict.REFUSED, pack_failure(error, own_frames=1)

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from itertools import chain
 from typing import Final
 
 from cloudexec.backends.local.process import LaneProcess, WorkerProcess
@@ -107,7 +108,8 @@ class LocalBackend:
         entry = self._lanes.get(lane)
         if entry is not None:  # else its end is under way to the ledger
             feeder = entry[1].feeder
-            feeder.place(encode_batch([call.for_wire() for call in calls]), len(calls))
+            attachments = chain.from_iterable(call.attachments for call in calls)
+            feeder.place(encode_batch([call.for_wire() for call in calls]), len(calls), attachments)
             self._watch_lane(entry[1])
 
     def recall(self, lane: str) -> int:
