@@ -102,6 +102,7 @@ class Future(StandardFuture[T]):
 
     def cancel(self) -> bool:
         """Cancel the call unless it has started; True if it is cancelled and will never run."""
+        self._check_not_forked()
         call = self._call
         if self.done() or call is None:
             return super().cancel()
@@ -117,12 +118,14 @@ class Future(StandardFuture[T]):
 
     def stop(self) -> None:
         """Cancel the call, or kill it if it runs: then the future gets CallStopped. Others are not harmed."""
+        self._check_not_forked()
         call = self._call
         if not self.done() and call is not None and not self.cancel():
             self._controller.stop(call)
 
     def running(self) -> bool:
         """Whether the call runs now, as far as this process can see without asking."""
+        self._check_not_forked()
         call = self._call
         if self.done() or super().running() or call is None:
             return super().running()
