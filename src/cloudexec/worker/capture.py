@@ -28,9 +28,7 @@ class Capture:
         self._files: list[int] = []
         self.renew()
         self._streams: tuple[TextIO, TextIO] = (_text_stream(1), _text_stream(2))
-        sys.stdout, sys.stderr = self._streams
-        sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc,assignment]  # typed Final
-        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115 - typed Final; never closed
+        self._install_streams()
 
     def renew(self) -> None:
         """Use new files: somebody may go on writing to the old ones."""
@@ -44,7 +42,11 @@ class Capture:
     def take(self) -> tuple[bytes, bytes]:
         """(stdout, stderr) since the last time; mends descriptors and streams that the call has closed."""
         out, err = self._streams
-        if sys.stdout is not out or sys.stderr is not err:
+        try:
+            replaced = sys.stdout is not out or sys.stderr is not err
+        except AttributeError:  # deleted
+            replaced = True
+        if replaced:
             self._restore_streams()
         try:
             out.flush()
@@ -57,12 +59,19 @@ class Capture:
     def repair_input(self) -> None:
         """Point descriptor 0 at nothing again, whatever the call has done to it."""
         os.dup2(self._null, 0)
+        if getattr(sys, "stdin", None) is not sys.__stdin__ or sys.__stdin__ is None or sys.__stdin__.closed:
+            self._install_streams()
+
+    def _install_streams(self) -> None:
+        sys.stdout, sys.stderr = self._streams
+        sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc,assignment]  # typed Final
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115 - typed Final; never closed
 
     def _restore_streams(self) -> None:
         """The call has put other objects in the place of sys.stdout or sys.stderr."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # it may be anything
-                stream.flush()
+        for name in ("stdout", "stderr"):
+            with contextlib.suppress(BaseException):  # it may be anything
+                getattr(sys, name).flush()
         sys.stdout, sys.stderr = self._streams
 
     def _mend_streams(self) -> None:
@@ -72,7 +81,8 @@ class Capture:
             with contextlib.suppress(ValueError):
                 stream.flush()
         self._streams = (_text_stream(1), _text_stream(2))
-        sys.stdout, sys.stderr = self._streams
+        self.repair_input()
+        self._install_streams()
 
     def _take(self, number: int) -> bytes:
         try:

@@ -30,30 +30,37 @@ class Hygiene:
     def __init__(self) -> None:
         self._directory = _directory()
         self._directory_fd = os.open(".", os.O_RDONLY | os.O_CLOEXEC) if self._directory else -1
-        self._environment = dict(_environment())
-        self._path = list(sys.path)
+        self._environ = os.environ
+        self._environment = dict(_content(self._environ))
+        self._path = sys.path
+        self._path_content = list(sys.path)
         self._handlers = _handlers()
         self._recursion_limit = sys.getrecursionlimit()
 
     def restore(self) -> None:
         """Put back what has changed."""
+        setitimer(signal.ITIMER_REAL, 0)  # before the handlers: a signal that nobody handles kills
         if _directory() != self._directory and self._directory_fd >= 0:
             os.fchdir(self._directory_fd)
-        if _environment() != self._environment:
+        if os.environ is not self._environ:
+            os.environ = self._environ  # noqa: B003 - this undoes such an assignment
+        if _content(self._environ) != self._environment:
             self._restore_environment()
-        if sys.path != self._path:
-            sys.path[:] = self._path
+        if sys.path is not self._path or self._path != self._path_content:
+            sys.path = self._path
+            sys.path[:] = self._path_content
         if _handlers() != self._handlers:
             self._restore_handlers()
         if sys.getrecursionlimit() != self._recursion_limit:
             sys.setrecursionlimit(self._recursion_limit)
-        setitimer(signal.ITIMER_REAL, 0)
 
     def _restore_environment(self) -> None:
         os.environb.clear()
         os.environb.update(self._environment)
 
     def _restore_handlers(self) -> None:
+        for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):  # whoever set one had to set a handler
+            setitimer(timer, 0)
         for number, handler in zip(_SIGNALS, self._handlers, strict=False):
             with contextlib.suppress(OSError, TypeError, ValueError):  # one that was not set from Python
                 signal.signal(number, handler)
@@ -66,9 +73,9 @@ def _directory() -> str | None:
         return None
 
 
-def _environment() -> dict[bytes, bytes]:
+def _content(environ: os._Environ[str]) -> dict[bytes, bytes]:
     # The encoded mapping inside os.environ: comparing the public view would decode each value.
-    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # private, same on 3.10-3.14
+    data: dict[bytes, bytes] = environ._data  # type: ignore[attr-defined]  # private, same on 3.10-3.14
     return data
 
 

@@ -109,7 +109,11 @@ class LocalBackend:
         if entry is not None:  # else its end is under way to the ledger
             feeder = entry[1].feeder
             attachments = chain.from_iterable(call.attachments for call in calls)
-            feeder.place(encode_batch([call.for_wire() for call in calls]), len(calls), attachments)
+            body = encode_batch([call.for_wire() for call in calls])
+            if len(calls) == 1 and feeder.is_idle:
+                feeder.give(body, calls[0].number, attachments)
+            else:
+                feeder.place(body, len(calls), attachments)
             self._watch_lane(entry[1])
 
     def recall(self, lane: str) -> int:
@@ -251,7 +255,7 @@ class LocalBackend:
     def _slot_down(self, worker: WorkerProcess, message: SlotDown) -> list[Event]:
         lane = worker.lanes.pop(message.slot)
         events = self._on_out(lane)
-        unstarted = lane.feeder.unclaimed()
+        unstarted = lane.feeder.unstarted_at_end(message.running_call)
         self._forget_lane(lane)
         end = LaneEnd(
             _CAUSES[message.why],
@@ -268,8 +272,11 @@ class LocalBackend:
             rings = os.read(worker.bell, 1 << 16) if worker.bell is not None else b""
         except BlockingIOError:
             return []
-        lanes = (worker.lanes.get(slot) for slot in {slot for (slot,) in BELL.iter_unpack(rings)})
-        return [event for lane in lanes if lane is not None for event in self._on_out(lane)]
+        whole = len(rings) - len(rings) % BELL.size
+        slots = {slot for (slot,) in BELL.iter_unpack(rings[:whole])}
+        if whole < len(rings) or not slots <= worker.lanes.keys():  # user code wrote to the bell: look everywhere
+            slots = set(worker.lanes)
+        return [event for slot in slots for event in self._on_out(worker.lanes[slot])]
 
     def _on_out(self, lane: LaneProcess) -> list[Event]:
         """Read what a slot has sent."""
