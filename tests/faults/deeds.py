@@ -237,6 +237,9 @@ class Frozen(Exception):
 
     text: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Frozen, (self.text,)
+
 
 class UnpicklesAsAnother(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
@@ -372,6 +375,20 @@ def redirect_output(path: str) -> str:
     return "redirected"
 
 
+def write_bytes(data: bytes) -> int:
+    return os.write(1, data)
+
+
+def delete_streams() -> str:
+    del sys.stdout, sys.stderr
+    return "deleted"
+
+
+def silence_streams() -> str:
+    sys.stdout = sys.stderr = None  # type: ignore[assignment]  # as pythonw does
+    return "silenced"
+
+
 def replace_streams() -> str:
     import io
 
@@ -464,6 +481,19 @@ def change(what: str, folder: str = "") -> int:
     return os.getpid()
 
 
+def change_and_fail(what: str) -> None:
+    change(what)
+    raise ValueError("on purpose")
+
+
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def handler_of(number: int) -> str:
+    return str(signal.getsignal(number))
+
+
 def state_and_pid() -> tuple[dict[str, Any], int]:
     return state(), os.getpid()
 
@@ -521,6 +551,16 @@ def fork_and(what: str) -> int:
 def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def sleep_and_say(seconds: float, text: str) -> None:
+    time.sleep(seconds)
+    print(text)
+
+
+def spin() -> None:
+    while True:
+        pass
 
 
 def hold_the_interpreter_lock() -> None:
