@@ -74,6 +74,7 @@ def _serve(
                 rung_s = now_s
         most = min(2 * most, _CLAIM_MOST) if now_s - outcome.started_s < _SHORT_CALL_S else 1
     lane.ring()
+    status.retire()
     return EXIT_RETIRED
 
 

@@ -15,6 +15,7 @@ _NUMBER: Final = struct.Struct("<Q")
 _TIME: Final = struct.Struct("<d")
 _AT_DEADLINE: Final = 8
 _AT_ARMED: Final = 16
+_AT_RETIRED: Final = 24
 NEVER: Final = float("inf")
 
 
@@ -41,6 +42,15 @@ class Status:
     def clear(self) -> None:
         """No call runs."""
         self.end(0.0)
+
+    def retire(self) -> None:
+        """The slot has done its share of calls, and leaves."""
+        self._block[_AT_RETIRED] = 1
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether it has: its exit code alone could be the doing of user code."""
+        return bool(self._block[_AT_RETIRED])
 
     @property
     def number(self) -> int:

@@ -247,7 +247,7 @@ class Supervisor:
         kill_group(slot.pid)  # what it started and left behind
         del self._slots[slot.number]
         why = slot.why
-        if why == DownCause.DIED and exitcode == EXIT_RETIRED and not slot.status.number:
+        if why == DownCause.DIED and exitcode == EXIT_RETIRED and slot.status.has_retired:
             why = DownCause.RETIRED
         elif why == DownCause.DIED and exitcode == -signal.SIGKILL and self._oom.has_risen():
             why = DownCause.OUT_OF_MEMORY
