@@ -344,6 +344,11 @@ def print_without_newline(n_bytes: int) -> None:
     sys.stdout.write("x" * n_bytes)
 
 
+def print_and_return(n_bytes: int, result: str) -> str:
+    sys.stdout.write("x" * n_bytes)
+    return result
+
+
 def print_from_everywhere() -> None:
     """Python, C's stdio, a descriptor, a child process."""
     print("python")
@@ -523,6 +528,11 @@ def leave_child(text: str) -> int:
     """A child process that prints for ever; its id."""
     code = f"while :; do echo {text}; echo {text} >&2; sleep 0.01; done"
     return subprocess.Popen(["/bin/sh", "-c", code]).pid
+
+
+def leave_child_that_removes(folder: str) -> int:
+    """A child process that removes what is in a folder, for ever; its id."""
+    return subprocess.Popen(["/bin/sh", "-c", f"while :; do rm -rf {folder}/*; done"]).pid
 
 
 def fork_and(what: str) -> int:

@@ -6,14 +6,18 @@ Called by: the tests here.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 from cloudexec.errors import CloudexecError
 from tests.contract.events import SOON, Gate, eventually
 from tests.faults import deeds
+from tests.specs.executors import ExecutorKind
 
 N_BEHIND = 20
 
@@ -97,6 +101,19 @@ def processes_of_session(session: int) -> list[int]:
             if int(its_session) == session and state not in "ZX":
                 found.append(int(name))
     return found
+
+
+def run_script(kind: ExecutorKind, code: str, timeout_s: float = SOON) -> str:
+    """What a program of its own prints, which may use `NewExecutor`."""
+    done = subprocess.run(
+        [sys.executable, "-c", kind.preamble + dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def wait_for_file(path: Path) -> str:
