@@ -147,12 +147,20 @@ def test_a_stopped_call_is_not_tried_again(single, gate):
     assert gate.arrivals == 1
 
 
-def test_the_executor_is_usable_after_stop(single, gate):
-    for _ in range(3):
+def test_stop_reaches_a_call_however_short_a_time_ago_it_began(single, gate):
+    for _ in range(20):
         future = single.submit(gate)
-        eventually(future.running)
+        while not future.running():
+            pass
         future.stop()
-        future.exception(SOON)
+        assert isinstance(future.exception(SOON), errors.CallStopped)
+
+
+def test_the_executor_is_usable_after_stop(single, gate):
+    future = single.submit(gate)
+    eventually(future.running)
+    future.stop()
+    future.exception(SOON)
     assert single.submit(calls.double, 1).result(SOON) == 2
 
 

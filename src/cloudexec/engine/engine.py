@@ -63,6 +63,7 @@ from cloudexec.wire.parts import pack_parts, unpack_parts
 
 _ANSWER_WITHIN_S: Final = 10.0
 _LEAVE_GRACE_S: Final = 2.0
+_STOP_AGAIN_S: Final = 0.05
 _BURST: Final = 4  # submissions found at once
 _GATHER_S: Final = 0.001
 
@@ -99,6 +100,8 @@ class Engine:
         self._open: dict[int, OutboundCall] = {}
         self._ends: list[Resolve | Fail] = []
         self._withdrawn: list[OutboundCall] = []
+        self._stopping: list[OutboundCall] = []
+        self._stop_again_at = NEVER
         self._asleep = False
         self._in_burst = False
         self._closing = False
@@ -168,7 +171,7 @@ class Engine:
 
     def stop(self, call: OutboundCall) -> None:
         """Kill a call that runs; its sink gets CallStopped."""
-        self._ask(lambda _now_s: self._kill_call(call), wait=False)
+        self._ask(lambda now_s: self._stop([*self._stopping, call], now_s), wait=False)
 
     def has_started(self, call: OutboundCall) -> bool:
         """Whether a call has started, and is not over."""
@@ -269,9 +272,16 @@ class Engine:
         self.counts["cancelled"] += 1
         return True
 
-    def _kill_call(self, call: OutboundCall) -> None:
-        if call.state is State.PLACED and call.lane is not None:
-            self._backend.kill_call(call.lane, call.number)
+    def _stop(self, calls: list[OutboundCall], now_s: float) -> None:
+        """Stop these calls, and go on until they are over: a worker kills only what it sees running, and a call
+        that a slot has claimed begins a moment later."""
+        self._stopping = [call for call in calls if call.state is not State.DONE]
+        self._stop_again_at = now_s + _STOP_AGAIN_S if self._stopping else NEVER
+        for call in self._stopping:
+            if call.lane is not None:
+                self._backend.kill_call(call.lane, call.number)
+            elif self._cancel_pending(call):  # it has come back from a lane meanwhile
+                self._withdrawn.append(call)
 
     def _cancel_all(self, now_s: float, *, kill: bool) -> None:
         for lane in self._ledger.lane_counts():
@@ -312,6 +322,8 @@ class Engine:
             self._serve_requests(now_s)
             if now_s >= self._ledger.next_deadline:
                 self._ledger.tick(now_s)
+            if now_s >= self._stop_again_at:
+                self._stop(self._stopping, now_s)
             self._act(now_s)
             ends, self._ends = self._ends, []
             for end in ends:
@@ -330,7 +342,7 @@ class Engine:
         if self._inbox or self._requests or self._ends or (self._closing and not self._open):
             self._asleep = False
             return self._backend.poll(0)
-        deadline = self._ledger.next_deadline
+        deadline = min(self._ledger.next_deadline, self._stop_again_at)
         timeout_s = None if deadline == NEVER else max(0.0, deadline - time.monotonic())
         events = self._backend.poll(timeout_s)
         self._asleep = False

@@ -49,12 +49,15 @@ def unregister(engine: Lived) -> None:
 
 def _at_exit() -> None:
     interrupted = issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt)
+    interrupt: KeyboardInterrupt | None = None
     for engine in list(_alive):
         try:
-            engine.leave(kill=interrupted)
-        except KeyboardInterrupt:  # the user does not want to wait; whoever is still open is killed
-            interrupted = True
+            engine.leave(kill=interrupted or interrupt is not None)
+        except KeyboardInterrupt as error:  # the user does not want to wait; whoever is still open is killed
+            interrupt = error
             engine.leave(kill=True)
+    if interrupt is not None:
+        raise interrupt
 
 
 def _after_fork() -> None:
