@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudexec.errors import SignatureError, WireError
+from cloudexec.ids import Attached
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.lane import BELL, MessageReader
-from tests.wire.lanes import SEAL, lane
+from cloudexec.wire.messages import PackedCall, encode_batch
+from cloudexec.wire.parts import pack_parts
+from tests.wire.lanes import FUNCTION, SEAL, lane
 
 messages = st.lists(st.tuples(st.sampled_from(Kind), st.binary(max_size=200)), max_size=6)
 
@@ -216,3 +219,45 @@ def test_a_slot_that_is_sent_an_outcome_complains():
         os.write(it.feeder.work_fd, SEAL.close(Kind.OUTCOME, b""))
         with pytest.raises(WireError, match="OUTCOME"):
             it.slot.next_call()
+
+
+def test_attachments_follow_their_batch_and_belong_to_their_calls():
+    contents = {number: [os.urandom(size) for size in range(0, 200_000 * number, 70_000)] for number in range(1, 5)}
+    came = []
+    with lane(wide=False) as it:
+        calls = [
+            PackedCall(number, 1, FUNCTION, pack_parts([b"stream", *(Attached(len(each)) for each in attached)]))
+            for number, attached in contents.items()
+        ]
+        it.feeder.place(encode_batch(calls), len(calls), [each for attached in contents.values() for each in attached])
+        it.place([5], b"what comes next")
+
+        def serve():
+            for _ in range(5):
+                it.slot.claim(1)
+                came.append(it.slot.next_call()[0])
+
+        thread = run_in_thread(serve)
+        flush_until_sent(it)
+        thread.join(30)
+    assert [call.number for call in came] == [1, 2, 3, 4, 5]
+    assert {call.number: call.attachments for call in came[:4]} == contents
+    assert came[4].packed == b"what comes next"
+
+
+def test_a_recall_behind_attachments_leaves_the_stream_in_step():
+    with lane(wide=False) as it:
+        call = PackedCall(1, 1, FUNCTION, pack_parts([b"stream", Attached(500_000)]))
+        it.feeder.place(encode_batch([call]), 1, [bytes(500_000)])
+        assert it.feeder.recall() == 1
+        it.place([2], b"this one")
+        came = []
+
+        def serve():
+            it.slot.claim(1)
+            came.append(it.slot.next_call()[0])
+
+        thread = run_in_thread(serve)
+        flush_until_sent(it)
+        thread.join(30)
+    assert [call.number for call in came] == [2]

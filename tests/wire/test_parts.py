@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudexec.errors import WireError
-from cloudexec.ids import BlobRef
-from cloudexec.wire.parts import pack_parts, sole_part, unpack_parts
+from cloudexec.ids import Attached, BlobRef
+from cloudexec.wire.parts import attached_sizes, pack_parts, sole_part, unpack_parts
 
 blob_refs = st.builds(BlobRef, st.binary(min_size=32, max_size=32), st.integers(0, 2**63))
 inline_parts = st.binary(max_size=50)
-part_lists = st.lists(inline_parts | blob_refs, max_size=6)
+part_lists = st.lists(inline_parts | blob_refs | st.builds(Attached, st.integers(0, 2**40)), max_size=6)
 
 
 @given(part_lists)
@@ -74,3 +74,13 @@ def test_an_inline_part_is_a_view_and_no_copy():
 def test_a_pickle_may_have_more_than_65535_buffers():
     parts = [b"x"] * 70_000
     assert unpack_parts(pack_parts(parts)) == parts
+
+
+@given(part_lists)
+def test_the_sizes_of_attachments_are_told_in_their_order(parts):
+    assert attached_sizes(pack_parts(parts)) == [part.size for part in parts if isinstance(part, Attached)]
+
+
+@given(st.binary(max_size=60))
+def test_random_bytes_have_no_attachments_and_raise_nothing(data):
+    attached_sizes(data)
