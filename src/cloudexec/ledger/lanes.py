@@ -15,7 +15,19 @@ class Lane:
     of it: the slot is busy with it, and what a backend says about the last calls of a lane counts it.
     """
 
-    __slots__ = ("calls", "closed", "done", "id", "load_s", "progress_s", "quota", "shared", "stalled", "worker")
+    __slots__ = (
+        "calls",
+        "closed",
+        "done",
+        "id",
+        "load_s",
+        "progress_s",
+        "quota",
+        "shared",
+        "stalled",
+        "vain",
+        "worker",
+    )
 
     def __init__(self, id: str, worker: str, now_s: float, quota: int | None, shared: bool = False) -> None:
         self.id = id
@@ -27,6 +39,7 @@ class Lane:
         self.done = 0
         self.progress_s = now_s  # its last sign of life that concerns calls
         self.stalled = False  # asked for its calls, and it has shown nothing since
+        self.vain = 0  # times in a row that all its calls were taken back, because it had started none
         self.closed = False  # its worker is given up: no more calls
 
     def add(self, call: Call, cost_s: float) -> None:
@@ -41,8 +54,7 @@ class Lane:
         call = self.calls.pop(number, None)
         if call is not None:
             self.load_s = self.load_s - call.cost_s if self.calls else 0.0
-            if call.lane == self.id:  # a ghost may be somewhere else by now
-                call.lane = None
+            call.lane = None
         return call
 
     def last(self, count: int) -> list[Call]:

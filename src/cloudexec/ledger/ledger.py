@@ -161,12 +161,13 @@ class Ledger:
         if lane is not None:
             lane.progress_s = now_s
             lane.done += 1
+            lane.vain = 0
             if lane.stalled:
                 self._placing.moved(lane)
             self._growth.failures = 0
             call = lane.calls.get(number)
-        if call is None and self._queues:  # `taken` was lost, or is slower than the outcome
-            holder = next((queue for queue in self._queues.values() if number in queue.calls), lane)
+        if call is None and self._queues:  # `taken` was lost, is slower than the outcome, or told of another attempt
+            holder = self._holder(number) or lane
             call = holder.calls.get(number) if holder is not None else None
         if call is not None and holder is not None and (not attempt or attempt == call.attempts):
             holder.remove(number)
@@ -183,6 +184,8 @@ class Ledger:
                 self._try_again(call, now_s)
         if lane is not None:
             self._placing.look_at(lane)
+        if holder is not None and holder is not lane and not holder.shared:
+            self._placing.look_at(holder)
 
     def settle(self, now_s: float) -> None:
         """Call after a group of outcomes: gives free lanes new calls."""
@@ -194,7 +197,7 @@ class Ledger:
 
     def queue_up(self, lane_id: str, now_s: float) -> None:
         """A queue that slots take from by themselves; with it, calls are placed there and nowhere else."""
-        self._queues[lane_id] = Lane(lane_id, "", now_s, None, shared=True)
+        self._queues[lane_id] = Lane(lane_id, "", now_s, self._limits.max_tasks_per_lane, shared=True)
 
     def lane_up(self, lane_id: str, worker_id: str, now_s: float) -> None:
         """A slot can take calls."""

@@ -19,6 +19,7 @@ from cloudexec.ledger.pace import Pace
 
 _SEARCH_S: Final = 1e-5  # a search may cost a hundredth of the time until the next one, 0.1 µs a lane
 _COMPACT_ABOVE: Final = 64
+_MOST_DOUBLINGS: Final = 12
 
 
 class Placing:
@@ -91,6 +92,7 @@ class Placing:
         """A lane's calls were taken back, except those that it has started."""
         self._asked.discard(lane.id)
         lane.stalled = bool(lane.calls)
+        lane.vain = 0 if lane.stalled else lane.vain + 1
 
     def unsend(self, lane: Lane) -> list[Call]:
         """Calls of a lane whose Place nobody has carried out yet; they will not be sent."""
@@ -200,15 +202,30 @@ class Placing:
     def _victims(self, holders: list[Lane], now_s: float) -> tuple[list[Lane], float]:
         """Lanes to take calls back from, and when there may be others.
 
-        The lane with the most queued work, if that is worth the trouble or nothing moves there; and lanes that have
-        done nothing yet, because a single call may be waiting there for a slow start.
+        The lane with the most queued work; else those that have done nothing yet, because a single call may be
+        waiting there for a slow start.
+        """
+        ripe: list[Lane] = []
+        later = NEVER
+        for lane in holders:
+            if len(lane.calls) > 1 or not lane.done:
+                due_s = self._due(lane)
+                if due_s <= now_s:
+                    ripe.append(lane)
+                else:
+                    later = min(later, due_s)
+        queued = max(ripe, key=lambda lane: (len(lane.calls) > 1, lane.load_s), default=None)
+        return [queued] if queued is not None and len(queued.calls) > 1 else ripe, later
+
+    def _due(self, lane: Lane) -> float:
+        """When a lane's calls may be taken back: soon if it has much to do, later if it is merely slow.
+
+        Never right after they were placed, and later each time that it had not started any: lanes that are all slow
+        to start would pass calls on in a circle for ever.
         """
         pace = self._pace
-        queued = max((lane for lane in holders if len(lane.calls) > 1), key=lambda lane: lane.load_s, default=None)
-        if queued is not None and queued.load_s >= pace.recall_above_s:
-            return [queued], NEVER
-        due_s = now_s - pace.stalled_after_s
-        waiting = [lane for lane in holders if len(lane.calls) > 1 or not lane.done]
-        stuck = [lane for lane in waiting if lane.progress_s <= due_s]
-        later = min((lane.progress_s for lane in waiting if lane.progress_s > due_s), default=NEVER)
-        return stuck, later + pace.stalled_after_s
+        due_s = lane.progress_s + pace.stalled_after_s * 2.0 ** min(lane.vain, _MOST_DOUBLINGS)
+        if len(lane.calls) > 1 and lane.done and not lane.vain and lane.load_s >= pace.recall_above_s:
+            placed_s = next(reversed(lane.calls.values())).placed_s
+            return min(due_s, placed_s + pace.recall_above_s)
+        return due_s

@@ -1,4 +1,4 @@
 """What cloudexec is tested with, for users' tests too.
 
-Files: simulation.py  drives the real ledger against a random cloud, in virtual time
+Files: simulation/  drives the real ledger against a random cloud, in virtual time
 """
