@@ -10,6 +10,7 @@ The data are real and ship with scikit-learn: 1,797 images of handwritten digits
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import resource
 import sys
@@ -67,7 +68,7 @@ def main(quick: bool) -> int:
     tell("data", f"{len(images):,} images of handwritten digits, {images.nbytes / 1e6:.1f} MB; ships with scikit-learn")
     tell("calls", f"{len(settings)} settings x {len(calls) // len(settings)} folds = {len(calls)} fits")
     tell("fair", "BLAS and OpenMP are held to one thread on both sides")
-    tell("here", f"Python {platform.python_version()}, scikit-learn {sklearn.__version__}\n")
+    tell("here", f"Python {platform.python_version()}, scikit-learn {sklearn.__version__}{other_load()}\n")
 
     use_one_thread()
     began = time.perf_counter()
@@ -120,6 +121,12 @@ def show_failure(executor: LocalExecutor, work: Any) -> None:
     say(textwrap.indent(f"{error.__cause__}".strip().strip('"').strip(), "  | ") + "\n")
     tell("error", f"{type(error).__name__}, in call {failing.call_id}, on slot {failing.stats.worker}")
     tell("others", f"unharmed: the next call scored {100 * sound.result():.2f} % and took {sound.stats.run_s:.2f} s")
+
+
+def other_load() -> str:
+    """A warning if other programs keep this machine busy: then there is less to gain."""
+    load = os.getloadavg()[0]
+    return f"; a load of {load:.1f} by other programs will cost speed" if load > 0.5 else ""
 
 
 def peak_mb(whose: int) -> float:
