@@ -19,6 +19,8 @@ FUNCTION = PackedFunction(bytes(32), FunctionTraits(), b"")
 class Lane:
     """A feeder, a slot, and the client's end of the bell. `wide` pipes hold 1 MiB where the kernel permits."""
 
+    feeder: Feeder
+
     def __init__(self, *, wide: bool = True, number: int = 7) -> None:
         work, tokens, out, bell = (os.pipe() for _ in range(4))
         if wide:
@@ -26,12 +28,20 @@ class Lane:
             widen(out[1])
         self._slot_fds = [work[0], os.dup(tokens[0]), out[1], bell[1]]
         self.bell = bell[0]
-        self.feeder = Feeder(SEAL, work=work[1], tokens_in=tokens[0], tokens_out=tokens[1], out=out[0])
+        self._feeder_fds = {"work": work[1], "tokens_in": tokens[0], "tokens_out": tokens[1], "out": out[0]}
         self.slot = SlotLane(SEAL, work=work[0], tokens=self._slot_fds[1], out=out[1], bell=bell[1], number=number)
+
+    def connect(self) -> None:
+        """The feeder comes: in truth some time after the slot has begun to wait."""
+        self.feeder = Feeder(SEAL, **self._feeder_fds)
 
     def place(self, numbers: list[int], packed: bytes = b"") -> None:
         """One batch of these calls."""
         self.feeder.place(encode_batch([PackedCall(n, 1, FUNCTION, packed) for n in numbers]), len(numbers))
+
+    def give(self, number: int, packed: bytes = b"") -> None:
+        """One call for an idle slot."""
+        self.feeder.give(encode_batch([PackedCall(number, 1, FUNCTION, packed)]), number)
 
     def wait_for_bell(self, timeout_s: float = 30.0) -> bool:
         """Whether it rings."""
@@ -60,6 +70,7 @@ class Lane:
 def lane(*, wide: bool = True) -> Iterator[Lane]:
     """A lane that is closed at the end."""
     made = Lane(wide=wide)
+    made.connect()
     try:
         yield made
     finally:

@@ -124,11 +124,11 @@ def test_an_outcome_of_any_size_comes_whole(size):
         came = []
         while not came:
             came = it.feeder.receive()
-            if it.feeder.in_the_middle:
+            if it.feeder.wants_watching:
                 assert select.select([it.feeder.out_fd], [], [], 30)[0]
         thread.join(30)
         assert came == [(Kind.OUTCOME, body)]
-        assert not it.feeder.in_the_middle
+        assert not it.feeder.wants_watching
 
 
 def test_the_bell_carries_the_slots_number_once_for_many_outcomes():
@@ -210,7 +210,7 @@ def test_a_feeder_that_stopped_reading_receives_nothing_more():
         it.slot.send(Kind.OUTCOME, b"not to be trusted")
         it.feeder.stop_reading()
         assert it.feeder.receive() == []
-        assert not it.feeder.in_the_middle
+        assert not it.feeder.wants_watching
 
 
 def test_a_slot_that_is_sent_an_outcome_complains():

@@ -20,9 +20,12 @@ class Handover(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.lane = Lane()
+        self.lane.connect()
         self.placed = 0
+        self.given = deque()  # the slot's from the start
         self.queue = deque()  # placed; nobody has a claim on them
         self.claimed = deque()  # the slot has taken their tokens
+        self.claims = 0  # how many calls the slot was told to run next
         self.sent = deque()  # outcomes on their way to the feeder
 
     def teardown(self):
@@ -35,6 +38,13 @@ class Handover(RuleBasedStateMachine):
         self.placed += count
         self.lane.place(numbers)
         self.queue.extend(numbers)
+
+    @precondition(lambda self: self.lane.feeder.is_idle)
+    @rule()
+    def feeder_gives(self):
+        self.placed += 1
+        self.lane.give(self.placed)
+        self.given.append(self.placed)
 
     @rule()
     def feeder_recalls(self):
@@ -49,19 +59,21 @@ class Handover(RuleBasedStateMachine):
             self.feeder_places(1)
             self.feeder_recalls()
 
-    @precondition(lambda self: self.queue and not self.claimed)
+    @precondition(lambda self: not self.claims and (self.queue or self.given or self.claimed))
     @rule(most=st.integers(1, 16))
     def slot_claims(self, most):
-        count = self.lane.slot.claim(most)
-        assert 1 <= count <= most
-        assert count <= len(self.queue)
-        self.claimed.extend(self.queue.popleft() for _ in range(count))
+        self.claims = self.lane.slot.claim(most)
+        taken = len(self.queue) - self.lane.feeder.unclaimed()
+        self.claimed.extend(self.queue.popleft() for _ in range(taken))
+        assert 1 <= self.claims <= most
+        assert self.claims <= len(self.given) + len(self.claimed)
 
-    @precondition(lambda self: self.claimed)
+    @precondition(lambda self: self.claims)
     @rule()
     def slot_runs_the_next_call(self):
         call, _batch = self.lane.slot.next_call()
-        assert call.number == self.claimed.popleft()
+        assert call.number == (self.given or self.claimed).popleft()
+        self.claims -= 1
         self.lane.slot.send(Kind.OUTCOME, b"%d" % call.number)
         self.sent.append(call.number)
 
@@ -74,6 +86,11 @@ class Handover(RuleBasedStateMachine):
     @invariant()
     def the_feeder_knows_how_many_calls_nobody_has_started(self):
         assert self.lane.feeder.unclaimed() == len(self.queue)
+
+    @invariant()
+    def the_feeder_thinks_the_slot_idle_only_when_it_is(self):
+        if self.lane.feeder.is_idle:
+            assert not any((self.given, self.queue, self.claimed, self.sent))
 
 
 Handover.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
@@ -170,6 +187,10 @@ def test_with_both_ends_at_work_every_call_is_run_once_or_returned_once(seed, mo
                 ran.append(number)
 
         while placed < 4000:
+            if it.feeder.is_idle and dice.random() < 0.7:
+                placed += 1
+                it.give(placed, bytes(size))
+                expected.append(placed)
             numbers = list(range(placed + 1, placed + 1 + dice.randint(1, 20)))
             placed += len(numbers)
             it.place(numbers, bytes(size))
@@ -193,3 +214,50 @@ def test_with_both_ends_at_work_every_call_is_run_once_or_returned_once(seed, mo
         it.feeder.close()
         worker.join(30)
         assert not worker.is_alive()
+
+
+def test_a_slot_that_waits_already_when_its_feeder_comes_takes_a_given_call():
+    it, taken = Lane(), []
+    thread = threading.Thread(target=lambda: taken.extend((it.slot.claim(1), it.slot.next_call())), daemon=True)
+    thread.start()
+    thread.join(0.1)  # it most likely waits by now
+    it.connect()
+    it.give(1)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert taken[0] == 1
+    assert taken[1][0].number == 1
+    it.close()
+
+
+def test_a_given_calls_outcome_rings_no_bell_and_the_feeder_knows_that_it_must_watch():
+    with lane() as it:
+        assert not it.feeder.wants_watching
+        it.give(1)
+        assert it.feeder.wants_watching
+        it.slot.claim(1)
+        it.slot.next_call()
+        it.slot.send(Kind.OUTCOME, b"")
+        it.slot.ring()
+        assert not it.wait_for_bell(0)
+        assert len(it.feeder.receive()) == 1
+        assert not it.feeder.wants_watching
+
+
+def test_a_given_call_cannot_be_taken_back():
+    with lane() as it:
+        it.give(1)
+        assert it.feeder.unclaimed() == 0
+        assert it.feeder.recall() == 0
+
+
+@pytest.mark.parametrize(
+    ("running", "unstarted"),
+    [pytest.param(1, 2, id="it died in the given call"), pytest.param(0, 3, id="it died before it came to it")],
+)
+def test_at_a_slots_end_the_feeder_tells_how_many_calls_never_started(running, unstarted):
+    with lane() as it:
+        it.give(1)
+        it.place([2, 3])
+        it.close_slot()
+        assert it.feeder.unstarted_at_end(running) == unstarted

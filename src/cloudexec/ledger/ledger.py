@@ -240,7 +240,7 @@ class Ledger:
             return
         unsent = self._placing.unsend(lane)
         self._take_back(lane, lane.last(count + len(unsent)))
-        self._placing.answered(lane)
+        self._placing.answered(lane, count)
         self._placing.look_at(lane)
         if place:
             self._placing.fill(now_s)

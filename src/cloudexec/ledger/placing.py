@@ -2,7 +2,7 @@
 
 Called by: ledger.py.   Calls: pace, lanes.
 Every step costs the same however many lanes there are, but for the search for a lane to take calls back from; that
-one is made when lanes are idle and nothing is pending, and not again soon after it has found nothing.
+one is made when lanes are idle and nothing is pending, and not again soon unless it has brought calls back.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ class Placing:
         """A lane has shown a sign of life: it is stalled no more, unless it still owes an answer."""
         lane.stalled = lane.id in self._asked
 
-    def answered(self, lane: Lane) -> None:
-        """A lane's calls were taken back, except those that it has started."""
+    def answered(self, lane: Lane, n_back: int) -> None:
+        """`n_back` calls were taken back from a lane; the others it has started."""
         self._asked.discard(lane.id)
+        if n_back:
+            self._search_from_s = 0.0  # there may be more
         lane.stalled = bool(lane.calls)
         lane.vain = 0 if lane.stalled else lane.vain + 1
 
@@ -191,8 +193,7 @@ class Placing:
             return
         holders = [lane for lane in self.lanes.values() if lane.calls and not lane.stalled and not lane.closed]
         victims, self.steal_at = self._victims(holders, now_s)
-        if not victims:
-            self._search_from_s = now_s + min(_SEARCH_S * len(self.lanes), self._pace.stalled_after_s)
+        self._search_from_s = now_s + min(_SEARCH_S * len(self.lanes), self._pace.stalled_after_s)
         for lane in victims[: len(self.idle) - len(self._asked)]:
             lane.stalled = True
             self._asked.add(lane.id)

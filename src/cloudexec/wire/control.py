@@ -70,13 +70,14 @@ class SlotUp(NamedTuple):
 
 class SlotDown(NamedTuple):
     """A slot's process has ended. `exitcode` is negative for a signal; `killed_call` is the call that we
-    killed it for, or 0; `why` is one of the words in `DownCause`."""
+    killed it for, `running_call` the one that it was in; 0 for none. `why` is one of the words in `DownCause`."""
 
     slot: int
     pid: int
     exitcode: int
     why: str
     killed_call: int
+    running_call: int
 
 
 class Pong(NamedTuple):

@@ -14,6 +14,10 @@ has started the call for good, or to the feeder, which then knows for certain th
 queued calls can be taken back from a busy slot without asking it. A token's value is the lane's epoch;
 each recall empties the pipe, raises the epoch and sends REVOKE, which tells the slot to drop what it holds.
 
+A single call for a slot that has nothing to do is GIVEN: it needs no token, cannot be taken back, and reaches the
+slot in one write (a token would cost a second one, and two more hand-overs of the interpreter lock). For its outcome
+the feeder watches the out pipe, and no bell rings.
+
 Large buffers of arguments are attached: they follow a BATCH on the work pipe, uncopied and outside its signature.
 They are never unpickled, and nobody but the feeder can write to the pipe.
 """
@@ -107,6 +111,7 @@ class Feeder:
         self._slot_epoch = 0  # the slot has reached this one, or a later one
         self._owed = 0  # tokens for which the pipe had no room: they follow as outcomes come
         self._placed: deque[list[int]] = deque()  # [epoch, calls whose outcomes have not come]
+        self._given = 0  # the number of a call that was given, until an outcome comes
         self._deaf = False
 
     @property
@@ -125,9 +130,10 @@ class Feeder:
         return bool(self._unsent)
 
     @property
-    def in_the_middle(self) -> bool:
-        """True while half an outcome has arrived: the slot may be waiting for room to send the rest."""
-        return self._reader.in_the_middle
+    def wants_watching(self) -> bool:
+        """True while the out pipe is to be watched: the bell will not ring for a given call's outcome, nor for
+        the rest of one that has arrived by half."""
+        return bool(self._given) or self._reader.in_the_middle
 
     def place(self, body: bytes, n_calls: int, attachments: Iterable[bytes | bytearray] = ()) -> None:
         """Hand over a batch body of `n_calls` calls, and what is attached to them."""
@@ -135,6 +141,23 @@ class Feeder:
         self._placed.append([self._epoch, n_calls])
         self._owed += n_calls
         self._pass_tokens()
+
+    @property
+    def is_idle(self) -> bool:
+        """True when the slot has nothing left to do, as far as its outcomes tell."""
+        return not self._placed
+
+    def give(self, body: bytes, number: int, attachments: Iterable[bytes | bytearray] = ()) -> None:
+        """Hand over a batch body of one call to an idle slot; the call counts as started at once."""
+        self._placed.append([self._epoch, 1])
+        self._given = number
+        self._send(self._seal.close(Kind.GIVEN, body), *attachments)
+
+    def unstarted_at_end(self, running: int) -> int:
+        """As `unclaimed`, once the slot is dead; `running` is the call that it was in, 0 if in none."""
+        if self._given and self._given != running:
+            return sum(n_calls for _, n_calls in self._placed)  # it died before it came to the call
+        return self.unclaimed()
 
     def recall(self) -> int:
         """Take back every call that the slot has not started; how many of the last ones these were."""
@@ -220,6 +243,8 @@ class Feeder:
 
     def _note_outcomes(self, n_calls: int) -> None:
         """Outcomes come in the order of their calls, so each tells what epoch the slot has reached."""
+        if n_calls:
+            self._given = 0
         while n_calls and self._placed:
             first = self._placed[0]
             gone = min(first[1], n_calls)
@@ -250,44 +275,67 @@ class SlotLane:
         self._seal = seal
         self._work, self._tokens, self._out, self._bell = work, tokens, out, bell
         self._ring = BELL.pack(number)
-        self._calls: deque[tuple[PackedCall, Batch]] = deque()
+        self._calls: deque[tuple[PackedCall, Batch]] = deque()  # each needs a token
+        self._given: deque[tuple[PackedCall, Batch]] = deque()
+        self._owed = 0  # claims for which we have paid already
+        self._is_watched = False  # the feeder looks at the out pipe itself, until the given call's outcome
         self._epoch = 0
         self._unrung = 0
+        os.set_blocking(tokens, False)  # a slot that waits must notice a given call, which comes without a token
         self._poll = select.poll()
         self._poll.register(tokens, select.POLLIN)
+        self._poll.register(work, select.POLLIN)
 
     def claim(self, most: int) -> int:
         """Claim up to `most` calls; waits for at least one. 0 when the feeder has closed the lane."""
+        if self._owed > 0:
+            return self._pay(most)
         try:
-            tokens = os.read(self._tokens, most)
+            return self._count(os.read(self._tokens, most))
         except BlockingIOError:
             self.ring()
-            self._poll.poll()
-            return self._claim_woken(most)
-        return self._count(tokens)
-
-    def _claim_woken(self, most: int) -> int:
         while True:
-            try:
+            ready = dict(self._poll.poll())
+            if self._tokens not in ready:
+                if not ready[self._work] & select.POLLIN:
+                    return 0
+                if self._read_message() is Kind.GIVEN:
+                    self._owed -= 1  # a claim without a token
+                    return 1
+            with contextlib.suppress(BlockingIOError):  # the feeder took the token back before we came
                 return self._count(os.read(self._tokens, most))
-            except BlockingIOError:
-                self._poll.poll()  # the feeder took the token back before we came
+
+    def next_call(self) -> tuple[PackedCall, Batch]:
+        """The next claimed call, and the batch in which it came.
+
+        A given call goes first: it was sent before the calls that our tokens stand for. Then a token was spent
+        for nothing, and the next claim needs none.
+        """
+        while not self._calls and not self._given:
+            self._read_message()
+        if self._given:
+            self._owed += 1
+            self._is_watched = True
+            return self._given.popleft()
+        return self._calls.popleft()
+
+    def _pay(self, most: int) -> int:
+        claimed = min(self._owed, most)
+        self._owed -= claimed
+        return claimed
 
     def _count(self, tokens: bytes) -> int:
         while tokens and tokens[0] != self._epoch:
             self._read_message()  # REVOKE is under way
         return len(tokens)
 
-    def next_call(self) -> tuple[PackedCall, Batch]:
-        """The next claimed call, and the batch in which it came."""
-        while not self._calls:
-            self._read_message()
-        return self._calls.popleft()
-
     def send(self, kind: Kind, body: bytes) -> None:
         """Write one message to the feeder, without waking it yet."""
         message = memoryview(self._seal.close(kind, body))
-        self._unrung += len(message)
+        if self._is_watched:
+            self._is_watched = False
+        else:
+            self._unrung += len(message)
         if self._unrung > _BELL_BYTES:
             self.ring()
             self._unrung = len(message)
@@ -300,17 +348,19 @@ class SlotLane:
             self._unrung = 0
             os.write(self._bell, self._ring)
 
-    def _read_message(self) -> None:
+    def _read_message(self) -> Kind:
         kind, length = read_head(head := self._read(OVERHEAD))
         body = self._seal.open(head + self._read(length))[1]
-        if kind is Kind.BATCH:
+        if kind is Kind.BATCH or kind is Kind.GIVEN:
             batch = decode_batch(body)
-            self._calls.extend((self._with_attachments(call), batch) for call in batch.calls)
+            calls = self._calls if kind is Kind.BATCH else self._given
+            calls.extend((self._with_attachments(call), batch) for call in batch.calls)
         elif kind is Kind.REVOKE:
             self._calls.clear()
             self._epoch = (self._epoch + 1) % _EPOCHS
         else:
             raise WireError(f"a slot was sent a {kind.name} message")
+        return kind
 
     def _with_attachments(self, call: PackedCall) -> PackedCall:
         """Each attachment is read into a buffer of its own, which then is an array's memory."""

@@ -62,11 +62,14 @@ class Runner:
         if os.getpid() != self._pid:  # the call forked, and its child came back out of the call
             os._exit(0)
         out = self._take_output()
-        self._hygiene.restore()
-        if elapsed_s > _LONG_S:
-            self._after_long_call()
         peak = self._peak_rss() if elapsed_s > _BRIEF_S else self._peak
         return Outcome(call.number, call.attempt, verdict, started_s, finished_s, cpu_s, peak, value, out)
+
+    def tidy(self, outcome: Outcome) -> None:
+        """Put back what the call has changed. Its outcome is on its way already."""
+        self._hygiene.restore()
+        if outcome.finished_s - outcome.started_s > _LONG_S:
+            self._after_long_call()
 
     def initialize(self, packed: bytes) -> bytes | None:
         """Run the initializer, pinning what it binds in `__main__`; a packed failure if it raises."""

@@ -66,8 +66,9 @@ def _serve(
             call, batch = lane.next_call()
             deadline = _begin(call, status, poke, signed)
             outcome = runner.run(call, batch)
-            status.end(deadline)
             lane.send(Kind.OUTCOME, encode_outcome(outcome))
+            runner.tidy(outcome)
+            status.end(deadline)  # not before: a call that is in no outcome and was in no slot is run again
             now_s = outcome.finished_s
             if not 0 <= now_s - rung_s < BELL_AFTER_S:
                 lane.ring()

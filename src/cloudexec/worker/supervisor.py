@@ -251,7 +251,7 @@ class Supervisor:
             why = DownCause.RETIRED
         elif why == DownCause.DIED and exitcode == -signal.SIGKILL and self._oom.has_risen():
             why = DownCause.OUT_OF_MEMORY
-        self._control.send(SlotDown(slot.number, slot.pid, exitcode, why, slot.killed_call))
+        self._control.send(SlotDown(slot.number, slot.pid, exitcode, why, slot.killed_call, slot.status.number))
 
     def _client_is_dead(self) -> bool:
         """Whether the client's process has ended; it closes its files a moment before."""

@@ -331,8 +331,8 @@ class LocalBackend:
     def _watch_lane(self, lane: LaneProcess) -> None:
         """A lane's pipes are watched only while one is full, or half a message has come."""
         feeder = lane.feeder
-        if feeder.in_the_middle != (feeder.out_fd in self._by_fd):
-            if feeder.in_the_middle:
+        if feeder.wants_watching != (feeder.out_fd in self._by_fd):
+            if feeder.wants_watching:
                 self._watch(feeder.out_fd, lambda _flags: self._on_out(lane))
             else:
                 self._unwatch(feeder.out_fd)

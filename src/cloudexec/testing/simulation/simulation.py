@@ -141,30 +141,32 @@ class Simulation:
         self._progress_s = now_s
 
     def _loop(self) -> None:
-        timers, ledger, cloud = self._timers, self.ledger, self.cloud
+        timers, pop, cloud = self._timers, heapq.heappop, self.cloud
         turns_now = 0
+        deadline_s = NEVER  # the ledger's; it changes in turns only
         n_calls = len(self.calls)
         while len(self.ends) < n_calls:
-            due_s = min(self._turn_at, ledger.next_deadline)
+            due_s = self._turn_at if self._turn_at < deadline_s else deadline_s
             if timers and timers[0][0] <= due_s:
-                now_s, _, what, args = heapq.heappop(timers)
+                now_s, _, what, args = pop(timers)
                 if now_s > self._now_s:
                     self._now_s = cloud.now_s = now_s
                     turns_now = 0
                 what(*args)
                 continue
-            assert due_s != NEVER, f"nothing is to come, and {ledger.n_open} calls are open"
+            assert due_s != NEVER, f"nothing is to come, and {self.ledger.n_open} calls are open"
             if due_s > self._now_s:
                 self._now_s = cloud.now_s = due_s
                 turns_now = 0
             turns_now += 1
             assert turns_now < _TURNS_AT_ONCE, "the loop spins"
             assert self._now_s - self._progress_s < _STUCK_AFTER_S, f"no call has ended for {_STUCK_AFTER_S:g} s"
-            self._turn()
+            deadline_s = self._turn()
 
     # --- the engine ---
 
-    def _turn(self) -> None:
+    def _turn(self) -> float:
+        """Take in what happened, act; the ledger's next deadline."""
         now_s, ledger = self._now_s, self.ledger
         self._turn_at = NEVER
         inbox, self._inbox = self._inbox, []
@@ -181,6 +183,7 @@ class Simulation:
         self.report.n_turns += 1
         if self.plan.checked:
             self._check_turn(now_s)
+        return ledger.next_deadline
 
     def _take_in(self, told: Told, now_s: float) -> None:
         ledger, what = self.ledger, told.what
