@@ -2,7 +2,7 @@
 
     make demo                            makes its environment and runs this
     python examples/crossval.py          needs cloudexec and scikit-learn
-    python examples/crossval.py --quick  a ninth of the work
+    python examples/crossval.py --quick  a tenth of the work
 
 The data are real and ship with scikit-learn: 1,797 images of handwritten digits (UCI, Alpaydin and Kaynak 1998).
 """
@@ -164,7 +164,7 @@ def say(text: str) -> None:
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description="Cross-validation, as a plain loop and on LocalExecutor.")
-    options.add_argument("--quick", action="store_true", help="a ninth of the work")
+    options.add_argument("--quick", action="store_true", help="a tenth of the work")
     try:
         sys.exit(main(options.parse_args().quick))
     except KeyboardInterrupt:
