@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from cloudexec import LocalExecutor
 from cloudexec.errors import StoreFull
 from cloudexec.serialization import blobs
 from cloudexec.serialization.blobs import BlobBook
@@ -273,3 +274,14 @@ class Keeping(RuleBasedStateMachine):
 
 Keeping.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 test_a_blob_holds_the_bytes_of_its_add = Keeping.TestCase
+
+
+@pytest.mark.xfail(strict=True, reason="the use that Core.map gets from pack_function is never released")
+def test_when_a_map_is_over_its_functions_large_closure_is_in_use_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(blobs, "_IDLE_BYTES", 0)
+    with LocalExecutor(1, store_dir=tmp_path) as executor:
+        for turn in range(3):
+            array = np.full(3_000_000, turn, "u1")
+            assert list(executor.map(lambda at, array=array: array[at], range(4))) == [turn] * 4
+        assert executor.submit(int).result(30) == 0
+        assert [file for _, _, files in os.walk(tmp_path) for file in files] == []

@@ -9,7 +9,7 @@ import pytest
 
 from cloudexec.serialization.functions import FunctionBook, name_of
 from cloudexec.serialization.loading import load
-from tests.serialization.mains import Script, values_elsewhere
+from tests.serialization.mains import Script, printed_by, values_elsewhere
 
 
 def divert_nothing(pickled):
@@ -270,3 +270,17 @@ def test_the_book_stays_small(book):
 )
 def test_a_callable_is_named_in_messages(function, name):
     assert name_of(function) == name
+
+
+@pytest.mark.xfail(strict=True, reason="cloudpickle names an lru_cache function of a script by reference")
+def test_a_cached_function_of_a_script_can_be_read_elsewhere():
+    script = """
+    from functools import lru_cache
+    from cloudexec import LocalExecutor
+    @lru_cache
+    def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+    if __name__ == "__main__":
+        with LocalExecutor(1) as ex:
+            print(ex.submit(fib, 20).result(30))
+    """
+    assert printed_by(script) == "6765"

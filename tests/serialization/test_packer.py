@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cloudexec.errors import BlobMissing, UnpicklableArgument
+from cloudexec.errors import BlobMissing, StoreFull, UnpicklableArgument
 from cloudexec.ids import BlobRef
+from cloudexec.serialization import blobs
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.loading import load
 from cloudexec.serialization.packer import Packer
@@ -297,3 +298,19 @@ def test_several_threads_may_pack_together(transport):
 def test_a_packed_call_names_its_blobs(transport):
     packed = transport.pack(b"x" * INLINE * 2, b"y" * INLINE * 2)
     assert all(isinstance(ref, BlobRef) for ref in packed.refs)
+
+
+class RoomForOne(DirectoryStore):
+    def put_blob(self, content):
+        if list(self.names()):
+            raise StoreFull("no room")
+        return super().put_blob(content)
+
+
+def test_a_call_for_which_there_is_no_room_keeps_no_blob_in_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(blobs, "_IDLE_BYTES", 0)
+    store = RoomForOne([tmp_path])
+    packer = Packer(BlobBook(store, address_of), INLINE)
+    with pytest.raises(StoreFull):
+        packer.pack_arguments((b"x" * INLINE * 2 + b"y", np.zeros(INLINE)), {"more": np.ones(INLINE)})
+    assert list(store.names()) == []

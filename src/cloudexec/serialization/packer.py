@@ -107,12 +107,20 @@ class Packer:
             size = len(piece)
             inline += size
             if size > self._inline_bytes or (inline > self._inline_bytes and size >= 1 << 16):
-                refs.append(self._blobs.add(memoryview(piece)))
+                refs.append(self._add(piece, refs))
                 parts.append(refs[-1])
                 inline -= size
             else:
                 parts.append(piece)
         return parts, tuple(refs)
+
+    def _add(self, piece: bytes | memoryview, before: list[BlobRef]) -> BlobRef:
+        """The blob of a piece; without room for it, the uses of those `before` it are given back."""
+        try:
+            return self._blobs.add(memoryview(piece))
+        except CloudexecError:
+            self.release(tuple(before))
+            raise
 
 
 def _detach(parts: list[Part]) -> tuple[bytes, ...]:
