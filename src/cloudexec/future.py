@@ -6,13 +6,22 @@ Called by: executors (make it), engine (resolves it), users.   Calls: the engine
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import Future as StandardFuture
-from typing import Any, NamedTuple, Protocol, TypeVar
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from cloudexec.errors import ExecutorForked
 from cloudexec.ids import call_id
 
 T = TypeVar("T")
+
+
+PENDING: Final = "PENDING"
+FINISHED: Final = "FINISHED"
+_OVER: Final = ("CANCELLED", "CANCELLED_AND_NOTIFIED", FINISHED)
+_MAKING: Final = threading.Lock()  # guards `_made_condition` of all futures; held for a microsecond
 
 
 class CallStats(NamedTuple):
@@ -63,7 +72,15 @@ class Future(StandardFuture[T]):
     """
 
     def __init__(self, controller: Controller, number: int, queued_s: float) -> None:
-        super().__init__()
+        # Not super().__init__(): its condition is two thirds of a future's 1.6 kB and of the work that futures make
+        # for the garbage collector, and most futures are done before anybody waits for them. The six names below
+        # are what every Python since 3.2 sets there; a test compares them.
+        self._made_condition: threading.Condition | None = None
+        self._state = PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
         self._controller = controller
         self._number = number
         self._queued_s = queued_s
@@ -111,8 +128,24 @@ class Future(StandardFuture[T]):
         self.withdraw()
         return True
 
-    def withdraw(self) -> None:
-        """The executor has cancelled the call; it never started."""
+    def deliver(self, call: object, value: Any, error: BaseException | None, story: tuple[Any, ...] | None) -> None:
+        """See engine.Sink."""
+        self._story = story
+        if self._finish_unseen(value, error):
+            self._part_with_call()
+            return
+        with suppress(InvalidStateError):  # its owner set it by hand
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(value)
+
+    def done(self) -> bool:
+        """See concurrent.futures.Future.done."""
+        return self._state in _OVER
+
+    def withdraw(self, call: object = None) -> None:
+        """The executor has cancelled the call; it never started. See engine.Sink."""
         if super().cancel():
             self.set_running_or_notify_cancel()
 
@@ -133,6 +166,8 @@ class Future(StandardFuture[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """See concurrent.futures.Future.result. In a forked child an open future raises ExecutorForked."""
+        if self._state == FINISHED and self._exception is None:
+            return self._result  # type: ignore[no-any-return]  # it came from the call
         self._check_not_forked()
         return super().result(timeout)
 
@@ -157,13 +192,35 @@ class Future(StandardFuture[T]):
         text = unpack_parts(out)[which]
         return bytes(text).decode(errors="backslashreplace") if not isinstance(text, tuple) else ""
 
-    def _invoke_callbacks(self) -> None:
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]  # nobody sets it
+        """What waiters wait on; made for the first of them."""
+        if self._made_condition is None:
+            fresh = threading.Condition()  # not under the lock: garbage collection may run other people's code here
+            with _MAKING:
+                if self._made_condition is None:
+                    self._made_condition = fresh
+        return self._made_condition
+
+    def _finish_unseen(self, value: Any, error: BaseException | None) -> bool:
+        """Finish, if nobody waits, has added a callback, or looks at the future right now."""
+        with _MAKING:
+            if self._made_condition is not None or self._state != PENDING:
+                return False
+            self._result, self._exception = value, error
+            self._state = FINISHED  # the last, as readers go by it
+            return True
+
+    def _part_with_call(self) -> None:
         call, self._call = self._call, None
         if call is not None:
             self._attempts = int(call.attempts)
+
+    def _invoke_callbacks(self) -> None:
+        self._part_with_call()
         # The base class runs callbacks right here, which is the engine's thread: a callback that waits for
         # another call would wait for ever. Same name in every Python since 3.2; a test watches over it.
-        if self._done_callbacks:  # type: ignore[attr-defined]  # private, see above
+        if self._done_callbacks:
             self._controller.invoke_callbacks(self)
 
     def run_callbacks(self) -> None:

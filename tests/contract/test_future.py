@@ -1,7 +1,9 @@
 """What a future knows of its call, and what an executor knows of its run."""
 
+import concurrent.futures
 import pickle
 import sys
+import threading
 import time
 
 import pytest
@@ -181,3 +183,13 @@ def test_an_executor_shows_its_kind_its_size_and_its_run(executor):
     assert executor.run.id in repr(executor)
     executor.shutdown()
     assert "closed" in repr(executor)
+
+
+def test_a_future_has_the_attributes_that_the_standard_library_s_own_code_works_on(executor):
+    """`wait`, `as_completed` and asyncio reach into these; we set them without calling the base's constructor."""
+    ours = executor.submit(int)
+    theirs = concurrent.futures.Future()
+    assert vars(theirs).keys() - vars(ours).keys() == {"_condition"}  # a property: made for the first who waits
+    assert isinstance(ours._condition, threading.Condition)
+    assert type(theirs._condition) is type(ours._condition)
+    assert {type(vars(theirs)[name]) for name in ("_waiters", "_done_callbacks")} == {list}

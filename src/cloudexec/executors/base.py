@@ -29,7 +29,6 @@ from cloudexec.errors import (
     SettingsError,
 )
 from cloudexec.executors.mapping import Harvest, Mapping, zipped
-from cloudexec.executors.sinks import FutureSink
 from cloudexec.future import Future
 from cloudexec.ledger.calls import CallOptions, Retry
 from cloudexec.ledger.pace import Estimate
@@ -221,7 +220,7 @@ class Core:
             packed.packed,
             refs + packed.refs,
             packed.pickler,
-            FutureSink(future),
+            future,
             packed.attachments,
         )
         future._call = call

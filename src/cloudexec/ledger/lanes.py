@@ -21,6 +21,7 @@ class Lane:
         "done",
         "id",
         "load_s",
+        "n_bytes",
         "progress_s",
         "quota",
         "shared",
@@ -35,6 +36,7 @@ class Lane:
         self.shared = shared
         self.calls: dict[int, Call] = {}
         self.load_s = 0.0  # estimated work of its calls
+        self.n_bytes = 0  # of their arguments
         self.quota = quota  # calls that it may still be given; None: no end
         self.done = 0
         self.progress_s = now_s  # its last sign of life that concerns calls
@@ -48,12 +50,14 @@ class Lane:
         call.cost_s = cost_s
         self.calls[call.number] = call
         self.load_s += cost_s
+        self.n_bytes += call.size
 
     def remove(self, number: int) -> Call | None:
         """Take a call away; None if it is not here."""
         call = self.calls.pop(number, None)
         if call is not None:
             self.load_s = self.load_s - call.cost_s if self.calls else 0.0
+            self.n_bytes -= call.size
             call.lane = None
         return call
 

@@ -8,7 +8,10 @@ this hardly counts (`target_s`), and no longer; near the end a lane gets no more
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cloudexec.ledger.calls import Call
 
 _WEIGHT: Final = 0.1  # of a new measurement, once there are ten
 
@@ -35,13 +38,19 @@ class Pace:
 
     target_s: float = 0.05  # work that a lane should hold
     overhead_s: float = 15e-6  # of each call, besides the time that its function takes
+    byte_s: float = 2e-9  # of each byte of its arguments
+    lane_bytes: int = 1 << 20  # arguments that a lane should hold; a pipe takes no more at once
     most_calls: int = 1024  # in one message
     most_bytes: int = 1 << 18
-    shares: float = 1.0  # a batch is at most this part of what each lane's fair share would be
+    shares: float = 1.0  # a batch is at most this part of a lane's fair share; 0.1 if calls cannot be taken back
     growth: int = 4  # a batch is at most so many times the number of measurements
     can_recall: bool = True  # queued calls can be taken back from a lane
     recall_above_s: float = 0.002  # queued work worth taking back at once
     stalled_after_s: float = 0.01  # a lane that shows nothing for so long is worth looking at
+
+    def cost_s(self, call: Call) -> float:
+        """How long a lane will be busy with a call."""
+        return call.estimate.mean_s + self.overhead_s + call.size * self.byte_s
 
     def most_in_batch(self, estimate: Estimate, n_pending: int, n_lanes: int) -> int:
         """The largest batch for a lane now; 0 means: give it a call only if it is idle."""

@@ -72,7 +72,7 @@ class Placing:
             self.idle[lane.id] = lane
         else:
             self.idle.pop(lane.id, None)
-        if usable and lane.load_s <= self._pace.target_s / 2:
+        if usable and lane.load_s <= self._pace.target_s / 2 and lane.n_bytes <= self._pace.lane_bytes // 2:
             self._hungry[lane.id] = lane
         else:
             self._hungry.pop(lane.id, None)
@@ -141,12 +141,11 @@ class Placing:
         batch = self._form_batch(lane, first)
         if not lane.calls:
             lane.progress_s = now_s
-        overhead_s = self._pace.overhead_s
         for call in batch:
             call.state = State.PLACED
             call.attempts += 1
             call.placed_s = now_s
-            lane.add(call, call.estimate.mean_s + overhead_s)
+            lane.add(call, self._pace.cost_s(call))
         self.n_pending -= len(batch)
         self.n_batches += 1
         self._actions.append(Place(lane.id, batch))
@@ -174,7 +173,7 @@ class Placing:
                 pending.popleft()
                 continue
             size += call.size
-            work_s += call.estimate.mean_s + pace.overhead_s
+            work_s += pace.cost_s(call)
             if batch and (
                 size > pace.most_bytes
                 or call.options.batch != fixed

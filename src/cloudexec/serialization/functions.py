@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cloudexec.ids import BlobRef
 from cloudexec.serialization.pickling import Pickled, dumps, pickles_modules_by_value
-from cloudexec.serialization.stability import Watch, is_bare_builtin, is_importable, watch
+from cloudexec.serialization.stability import Named, Watch, is_bare_builtin, is_importable, watch
 from cloudexec.wire.messages import FunctionTraits, PackedFunction
 from cloudexec.wire.parts import Part, pack_parts
 
@@ -24,12 +24,15 @@ _MOST_KNOWN: Final = 512
 Divert = Callable[[Pickled], tuple[list[Part], tuple[BlobRef, ...]]]
 
 
+_NAMED: Final = Named()
+
+
 class FunctionBook:
     """Packed functions by object and by bytes. Not thread-safe: packer.py holds the lock."""
 
     def __init__(self, divert: Divert) -> None:
         self._divert = divert
-        self._by_object: OrderedDict[int, tuple[weakref.ref[Any], Watch, PackedFunction]] = OrderedDict()
+        self._by_object: OrderedDict[int, tuple[weakref.ref[Any], Watch | Named, PackedFunction]] = OrderedDict()
         self._by_bytes: OrderedDict[bytes, PackedFunction] = OrderedDict()
 
     def pack(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
@@ -53,7 +56,8 @@ class FunctionBook:
             pickled.pickler,
         )
         if not refs:
-            self._remember(function, pickled, notes, packed)
+            named = _NAMED if not pickled.pickler and is_importable(function) else None
+            self._remember(function, pickled, notes or named, packed)
         return packed, refs
 
     def _known(self, function: object) -> PackedFunction | None:
@@ -64,7 +68,9 @@ class FunctionBook:
             return None
         return entry[2]
 
-    def _remember(self, function: object, pickled: Pickled, notes: Watch | None, packed: PackedFunction) -> None:
+    def _remember(
+        self, function: object, pickled: Pickled, notes: Watch | Named | None, packed: PackedFunction
+    ) -> None:
         if not pickled.buffers:
             self._by_bytes[pickled.stream] = packed
             if len(self._by_bytes) > _MOST_KNOWN:

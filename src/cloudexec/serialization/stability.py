@@ -103,6 +103,14 @@ class Watch:
         return isinstance(value, FunctionType) and self.add(value)
 
 
+class Named:
+    """Stands for a Watch over a function that is pickled by its name: nothing but the name's meaning can change."""
+
+    def holds(self, function: object) -> bool:
+        """Whether the name still means the function."""
+        return is_importable(function)
+
+
 def watch(function: object) -> Watch | None:
     """A watch over a function that is pickled by value; None if its pickle must be made anew each time."""
     if not isinstance(function, FunctionType) or pickles_modules_by_value():

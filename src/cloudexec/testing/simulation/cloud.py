@@ -250,7 +250,7 @@ class Cloud:
             return
         unstarted = len(slot.backlog) if end.retired else 0
         slot.life = 0
-        if end.retired:
+        if end.retired or self.plan.reliable:  # what was written to a pipe outlives the writer
             self._flush(slot)
         else:
             self._leave_message(slot)
@@ -259,6 +259,8 @@ class Cloud:
     def _worker_dies(self, worker: SimWorker, why: str) -> None:
         worker.alive = False
         for slot in worker.slots:
+            if self.plan.reliable:
+                self._flush(slot)
             if slot.life:
                 self._leave_message(slot)
         told = Told("worker_down", worker.id, None, LaneEnd(Cause.LOST, why))

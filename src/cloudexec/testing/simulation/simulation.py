@@ -203,7 +203,7 @@ class Simulation:
             ledger.heard(told.about, now_s, told.detail)
         elif what == "taken":
             ledger.taken(told.about, told.detail, now_s)
-        if self.plan.checked:
+        if self.plan.checked and what != "heard":  # in a run that hangs there would be nothing else to see
             self.trace.append((now_s, *told))
 
     def _take_outcome(self, lane: str, outcome: SimOutcome, now_s: float) -> None:
@@ -221,8 +221,8 @@ class Simulation:
 
     def _carry_out(self, action: Action, now_s: float) -> None:
         cloud = self.cloud
-        if self.plan.checked and not isinstance(action, Place):
-            self.trace.append((now_s, *action))
+        if self.plan.checked and not isinstance(action, (Place, Ping)):
+            self.trace.append((now_s, type(action).__name__, *action))
         if isinstance(action, Resolve):
             self._resolved(action)
         elif isinstance(action, Place):
