@@ -1,6 +1,7 @@
 """Arguments: a call gets what they were at the moment of `submit`, as objects of its own."""
 
 import threading
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -140,8 +141,6 @@ def test_one_object_given_twice_to_a_call_is_one_object_there(executor):
 
 
 def test_an_argument_is_freed_once_its_call_is_over(executor):
-    import weakref
-
     array = np.ones(10)
     reference = weakref.ref(array)
     future = executor.submit(total, array)
@@ -151,8 +150,6 @@ def test_an_argument_is_freed_once_its_call_is_over(executor):
 
 
 def test_a_result_is_freed_with_its_future(executor):
-    import weakref
-
     future = executor.submit(np.ones, 10)
     reference = weakref.ref(future.result(SOON))
     del future

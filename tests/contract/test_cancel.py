@@ -173,7 +173,7 @@ def test_stop_reaches_a_call_that_ignores_every_signal_it_can(single, gate):
         while True:
             try:
                 gate()
-            except BaseException:  # noqa: S110 - it is as stubborn as code can be
+            except BaseException:
                 pass
 
     future = single.submit(stubborn)

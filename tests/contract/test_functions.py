@@ -2,6 +2,8 @@
 
 import functools
 import operator
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,11 +46,11 @@ def local_class():
     return Adder
 
 
-def factorial():
-    def itself(n):
-        return 1 if n < 2 else n * itself(n - 1)
+def itself_minus(number):
+    def factorial(n):
+        return 1 if n < 2 else n * factorial(n - 1)
 
-    return itself
+    return lambda n: factorial(n) - number
 
 
 CALLABLES = {
@@ -72,7 +74,7 @@ CALLABLES = {
     "type": (int, ("42",)),
     "operator": (operator.itemgetter(1), ([0, 42],)),
     "ufunc": (np.add, (40, 2)),
-    "recursive local function": (lambda n, f=factorial(): f(n) - 78, (5,)),
+    "recursive local function": (itself_minus(78), (5,)),
 }
 
 
@@ -328,9 +330,6 @@ def test_a_script_may_import_modules_that_lie_beside_it(run_script, tmp_path):
 
 
 def test_code_from_standard_input_works(kind):
-    import subprocess
-    import sys
-
     code = kind.preamble + "def f(x): return x + 1\nprint(NewExecutor(1).submit(f, 1).result())"
     done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, timeout=SOON, check=False)
     assert (done.stdout, done.stderr) == ("2\n", "")

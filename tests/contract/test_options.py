@@ -9,7 +9,6 @@ from cloudexec import errors
 from tests.contract import calls
 from tests.contract.events import SOON, Gate
 
-
 # --- the executor ----------------------------------------------------------------------------------------
 
 

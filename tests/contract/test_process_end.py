@@ -1,6 +1,7 @@
 """The client's own end: a script that runs out, Ctrl-C, a signal that kills it. No worker and no file is left."""
 
 import signal
+from textwrap import dedent
 
 import pytest
 
@@ -165,8 +166,6 @@ INTERRUPTED = {
 
 @pytest.mark.parametrize("code", INTERRUPTED.values(), ids=INTERRUPTED)
 def test_ctrl_c_ends_everything_within_seconds_while_it_is(start_script, code):
-    from textwrap import dedent
-
     script = start_script(SAY_PIDS + dedent(code))
     pids = [int(pid) for pid in script.read_line().split()]
     script.press_ctrl_c()
@@ -197,7 +196,9 @@ except KeyboardInterrupt:
 # --- killed ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT], ids=lambda n: n.name
+)
 def test_a_client_killed_by_a_signal_leaves_no_worker_and_no_file(start_script, kind, number):
     script = start_script(
         SAY_PIDS

@@ -1,10 +1,14 @@
 """Use from several threads, and from a process that forked."""
 
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.contract import calls
-from tests.contract.events import SOON
+from tests.contract.events import SOON, eventually, is_alive
 
 
 def test_eight_threads_may_submit_at_once(executor):
@@ -35,29 +39,28 @@ def test_several_threads_may_map_and_cancel_at_once(executor):
             assert taken == [thread + number for number in range(50)]
 
 
-def test_a_submit_that_meets_a_shutdown_is_refused_or_has_an_end(new_executor):
-    for _ in range(10):
-        executor = new_executor(1)
-        executor.submit(calls.double, 1).result(SOON)
-        started, futures, refusals = threading.Event(), [], []
+@pytest.mark.parametrize("again", range(5))
+def test_a_submit_that_meets_a_shutdown_is_refused_or_has_an_end(single, again):
+    single.submit(calls.double, 1).result(SOON)
+    started, futures, refusals = threading.Event(), [], []
 
-        def submit_until_refused(executor=executor, started=started, futures=futures, refusals=refusals):
-            try:
-                while True:
-                    futures.append(executor.submit(calls.double, 1))
-                    started.set()
-            except RuntimeError as error:
-                refusals.append(str(error))
+    def submit_until_refused():
+        try:
+            while True:
+                futures.append(single.submit(calls.double, 1))
+                started.set()
+        except RuntimeError as error:
+            refusals.append(str(error))
 
-        thread = threading.Thread(target=submit_until_refused)
-        thread.start()
-        started.wait(SOON)
-        executor.shutdown(wait=True)
-        thread.join(SOON)
-        assert refusals == ["cannot schedule new futures after shutdown"]
-        for future in futures:
-            error = future.exception(SOON)
-            assert error is None or str(error) == "cannot schedule new futures after shutdown"
+    thread = threading.Thread(target=submit_until_refused)
+    thread.start()
+    started.wait(SOON)
+    single.shutdown(wait=True)
+    thread.join(SOON)
+    assert refusals == ["cannot schedule new futures after shutdown"]
+    for future in futures:
+        error = future.exception(SOON)
+        assert error is None or str(error) == "cannot schedule new futures after shutdown"
 
 
 def test_a_call_may_use_threads_of_its_own(executor):
@@ -139,8 +142,6 @@ def test_a_forked_child_may_drop_the_executor_and_collect_garbage(run_script):
 
 
 def test_a_forked_child_that_lives_on_does_not_keep_the_parent_s_workers_alive(start_script):
-    from tests.contract.events import eventually, is_alive
-
     script = start_script("""
         import os, time, warnings
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -155,9 +156,6 @@ def test_a_forked_child_that_lives_on_does_not_keep_the_parent_s_workers_alive(s
     *workers, child = (int(pid) for pid in script.read_line().split())
     eventually(lambda: not any(is_alive(pid) for pid in workers))
     assert is_alive(child)
-    import os
-    import signal
-
     os.kill(child, signal.SIGKILL)
 
 

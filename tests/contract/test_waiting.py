@@ -297,8 +297,9 @@ def test_a_callback_may_wait_for_another_call(single):
 
 
 def test_a_callback_may_cancel_and_stop_others(single, gate):
-    first, running, queued = single.submit(calls.double, 1), single.submit(gate), single.submit(calls.double, 2)
+    running, first = single.submit(gate), single.submit(calls.identity, calls.Unpicklable())
     gate.wait_for(1)
+    queued = single.submit(calls.double, 2)
     first.add_done_callback(lambda _: (queued.cancel(), running.stop()))
     assert running.exception(SOON) is not None
     with pytest.raises(CancelledError):
