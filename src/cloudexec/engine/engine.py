@@ -110,6 +110,7 @@ class Engine:
         self._dead = False
         self._callbacks = CallbackThread()
         self._thread = threading.Thread(target=self._run, name=f"cloudexec-engine-{run_id}", daemon=True)
+        self._over = threading.Event()
         self._started = False
         self._start_lock = threading.Lock()
 
@@ -211,6 +212,7 @@ class Engine:
     def join(self) -> None:
         """Wait for the end of the loop and of callbacks; not from a callback or the loop itself."""
         if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._over.wait()  # Thread.join alone takes a thread for ended once Ctrl-C has interrupted it (Python 3.10)
             self._thread.join()
         self._callbacks.join()
 
@@ -309,7 +311,10 @@ class Engine:
         except BaseException as error:
             self._die(error)
         finally:
-            self._end()
+            try:
+                self._end()
+            finally:
+                self._over.set()
 
     def _turn(self) -> bool:
         """Wait, take in what happened, act; False at the end."""
