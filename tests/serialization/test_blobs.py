@@ -272,11 +272,10 @@ class Keeping(RuleBasedStateMachine):
         assert all(self.store.size(ref.name) == ref.size for ref in self.uses)
 
 
-Keeping.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Keeping.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 test_a_blob_holds_the_bytes_of_its_add = Keeping.TestCase
 
 
-@pytest.mark.xfail(strict=True, reason="the use that Core.map gets from pack_function is never released")
 def test_when_a_map_is_over_its_functions_large_closure_is_in_use_no_more(tmp_path, monkeypatch):
     monkeypatch.setattr(blobs, "_IDLE_BYTES", 0)
     with LocalExecutor(1, store_dir=tmp_path) as executor:

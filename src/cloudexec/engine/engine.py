@@ -402,6 +402,7 @@ class Engine:
                 seconds=outcome.finished_s - outcome.started_s,
                 outcome=outcome,
                 now_s=now_s,
+                attempt=outcome.attempt,
             )
         self._ledger.settle(now_s)
 

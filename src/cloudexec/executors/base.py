@@ -30,6 +30,7 @@ from cloudexec.errors import (
 )
 from cloudexec.executors.mapping import Harvest, Mapping, zipped
 from cloudexec.future import Future
+from cloudexec.ids import BlobRef
 from cloudexec.ledger.calls import CallOptions, Retry
 from cloudexec.ledger.pace import Estimate
 from cloudexec.observe.run import RunFacts
@@ -205,10 +206,12 @@ class Core:
         """See Submits.submit."""
         self._check_usable()
         future: Future[Any] = Future(self.engine, number := next(self._numbers), time.time())
+        refs: tuple[BlobRef, ...] = ()
         try:
             function, refs = self.packer.pack_function(fn)
             packed = self.packer.pack_arguments(args, kwargs, attach=True)
         except CloudexecError as error:
+            self.packer.release(refs)
             self.engine.counts["failed"] += 1
             future.set_exception(error)
             return future
@@ -240,10 +243,12 @@ class Core:
         self._check_usable()
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         inputs, pure = zipped(iterables)
-        make_calls = partial(self._make_calls, options, fn, self._packed_or_error(fn), pure)
+        function = self._packed_or_error(fn)
+        make_calls = partial(self._make_calls, options, fn, function, pure)
+        release = partial(self.packer.release, () if isinstance(function, CloudexecError) else function[1])
         # With a window the iterator goes on submitting, so it keeps the executor from being collected.
         submit = self._submit_open if window is None else partial(self._submit_open, executor=executor)
-        mapping = Mapping(make_calls, submit, self.engine.drop, inputs, pure, window, deadline_s)
+        mapping = Mapping(make_calls, submit, self.engine.drop, release, inputs, pure, window, deadline_s)
         return mapping.results()
 
     def _make_calls(

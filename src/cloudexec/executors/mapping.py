@@ -75,6 +75,7 @@ class Mapping:
         make_calls: Callable[[list[tuple[Any, ...]], Harvest], list[OutboundCall | CloudexecError]],
         submit: Callable[[list[OutboundCall]], None],
         drop: Callable[[list[OutboundCall]], None],
+        release: Callable[[], None],
         inputs: Iterator[tuple[Any, ...]],
         pure: bool,
         window: int | None,
@@ -83,6 +84,7 @@ class Mapping:
         self._make_calls = make_calls
         self._submit = submit
         self._drop = drop
+        self._release = release  # what all calls share
         self._inputs = inputs
         self._window = window
         self._deadline_s = deadline_s
@@ -133,6 +135,7 @@ class Mapping:
     def _drop_open(self) -> None:
         self._drop([call for call in self._open if isinstance(call, OutboundCall)])
         self._open.clear()
+        self._release()
 
 
 def zipped(iterables: tuple[Iterable[Any], ...]) -> tuple[Iterator[tuple[Any, ...]], bool]:

@@ -27,6 +27,8 @@ class Estimate:
 
     def learn(self, seconds: float) -> None:
         """Take one measured call into account."""
+        if seconds < 0:
+            seconds = 0.0  # somebody has set the worker's clock back
         self.count += 1
         weight = _WEIGHT if self.count > 10 else 1 / self.count
         self.mean_s += (seconds - self.mean_s) * weight

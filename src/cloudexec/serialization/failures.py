@@ -14,6 +14,7 @@ from cloudexec.serialization.loading import Fetch, load
 from cloudexec.serialization.pickling import dumps
 from cloudexec.wire.parts import pack_parts
 
+_FRAMES_MOST: Final = 200  # the last ones of each traceback; showing all of an endless recursion takes seconds
 _TEXT_MOST: Final = 64 * 1024  # characters of a traceback that travel
 _LEAVING: Final = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
@@ -94,7 +95,7 @@ def _traceback_text(error: BaseException, own_frames: int) -> str:
         frames = error.__traceback__
         for _ in range(own_frames):
             frames = frames.tb_next if frames else None
-        text = "".join(traceback.format_exception(type(error), error, frames))
+        text = "".join(traceback.format_exception(type(error), error, frames, limit=-_FRAMES_MOST))
     except BaseException:
         text = f"{type(error).__qualname__} (its traceback cannot be shown)\n"
     return text if len(text) <= _TEXT_MOST else f"{text[: _TEXT_MOST // 2]}\n...\n{text[-_TEXT_MOST // 2 :]}"

@@ -10,6 +10,7 @@ import pickle
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from cloudexec.errors import CloudexecError, UnpicklableArgument
@@ -21,6 +22,8 @@ from cloudexec.wire.messages import PackedFunction
 from cloudexec.wire.parts import Part, pack_parts
 
 _NUMBERS: Final = frozenset({int, float, complex, bool, type(None)})
+_FUNCTION_INLINE: Final = 1 << 16  # a function goes along in each batch: a large one is worth a blob
+_SMALL: Final = 1 << 16
 _TEXTS: Final = frozenset({str, bytes})
 _PLAIN_MOST: Final = 8192  # characters of text that may take the short way
 
@@ -44,7 +47,7 @@ class Packer:
     def __init__(self, blobs: BlobBook, inline_bytes: int) -> None:
         self._blobs = blobs
         self._inline_bytes = inline_bytes
-        self._functions = FunctionBook(self._divert)
+        self._functions = FunctionBook(partial(self._divert, inline_bytes=min(inline_bytes, _FUNCTION_INLINE)))
         self._lock = threading.RLock()  # pickling may run the user's code, which may submit
 
     def pack_function(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
@@ -97,8 +100,9 @@ class Packer:
         with self._blobs.trusting():
             yield
 
-    def _divert(self, pickled: Pickled) -> tuple[list[Part], tuple[BlobRef, ...]]:
+    def _divert(self, pickled: Pickled, inline_bytes: int | None = None) -> tuple[list[Part], tuple[BlobRef, ...]]:
         """The parts of a pickle; large ones, and small ones when their sum is large, go to blobs."""
+        most = self._inline_bytes if inline_bytes is None else inline_bytes
         parts: list[Part] = []
         refs: list[BlobRef] = []
         inline = 0
@@ -106,7 +110,7 @@ class Packer:
         for piece in pieces:
             size = len(piece)
             inline += size
-            if size > self._inline_bytes or (inline > self._inline_bytes and size >= 1 << 16):
+            if size > most or (inline > most and size >= min(most, _SMALL)):
                 refs.append(self._add(piece, refs))
                 parts.append(refs[-1])
                 inline -= size
