@@ -93,7 +93,7 @@ class Handover(RuleBasedStateMachine):
             assert not any((self.given, self.queue, self.claimed, self.sent))
 
 
-Handover.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Handover.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 test_a_call_is_run_once_or_returned_once = Handover.TestCase
 
 
