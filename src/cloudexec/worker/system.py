@@ -10,7 +10,6 @@ import ctypes
 import os
 import signal
 import sys
-import tempfile
 from typing import Final
 
 _LINUX: Final = sys.platform == "linux"
@@ -44,6 +43,8 @@ def nameless_file() -> int:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             return os.memfd_create("cloudexec-output")
+    import tempfile
+
     fd, path = tempfile.mkstemp(prefix="cloudexec-output-")
     os.unlink(path)
     return fd

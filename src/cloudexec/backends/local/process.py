@@ -11,12 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from typing import Final
 
 import cloudexec
 from cloudexec.wire.control import ControlSocket, Setup
 from cloudexec.wire.lane import Feeder
+from cloudexec.worker.system import nameless_file
 
 _START: Final = (
     "import sys; sys.path[0] = {path!r}; from cloudexec.worker.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -49,7 +49,7 @@ class WorkerProcess:
         self.id = setup.worker_id
         self.lanes: dict[int, LaneProcess] = {}
         self.bell: int | None = None
-        self._words = tempfile.TemporaryFile(prefix="cloudexec-worker-")  # noqa: SIM115 - closed by close()
+        self._words = open(nameless_file(), "r+b")  # noqa: SIM115 - closed by close()
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
