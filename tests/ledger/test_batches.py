@@ -114,3 +114,9 @@ def test_cancelled_calls_leave_nothing_behind():
     assert [ledger.ledger.cancel(call) for call in calls] == [False] + [True] * 9999
     assert ledger.ledger.n_open == 1
     assert len(ledger.ledger._placing._pending) <= 64
+
+
+def test_a_clock_that_was_set_back_does_not_spoil_the_estimate():
+    estimate = Estimate()
+    estimate.learn(-3600.0)
+    assert estimate.mean_s == 0.0
