@@ -1,12 +1,25 @@
 """`cancel` tells the truth, `running` is seen, `stop` ends a call that runs."""
 
+import os
 from concurrent.futures import CancelledError
 
 import pytest
 
 from cloudexec import errors
 from tests.contract import calls
-from tests.contract.events import SOON, eventually, is_alive
+from tests.contract.events import SOON, Gate, eventually, is_alive
+
+
+class SlowToArrive:
+    """Waits at a gate when it is unpickled in a certain process."""
+
+    def __init__(self, gate, pid):
+        self.gate, self.pid = gate, pid
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        if self.pid == os.getpid():
+            self.gate()
 
 
 @pytest.fixture
@@ -88,6 +101,24 @@ def test_a_call_submitted_at_this_moment_behind_a_running_one_can_be_cancelled(b
         assert blocked.submit(calls.double, 1).cancel()
 
 
+def test_a_cancel_that_was_not_answered_in_time_does_not_happen_later(single, gate, tmp_path, monkeypatch):
+    monkeypatch.setattr("cloudexec.engine.engine._ANSWER_WITHIN_S", 0.05)
+    shown = Gate(tmp_path / "shown")
+    running = single.submit(gate)
+    gate.wait_for(1)
+    slow = single.submit(SlowToArrive, shown, os.getpid())
+    gate.open()
+    running.result(SOON)
+    shown.wait_for(1)  # the result stands in the middle of its unpickling, and everything behind it waits
+    other_gate = Gate(tmp_path / "other")
+    future = single.submit(other_gate, "ran")
+    cancelled = future.cancel()
+    shown.open()
+    other_gate.open()
+    assert isinstance(slow.result(SOON), SlowToArrive)
+    assert future.cancelled() if cancelled else future.result(SOON) == "ran"
+
+
 def test_running_becomes_true_for_a_call_that_runs_and_stays_false_for_one_that_waits(single, gate):
     first, second = single.submit(gate), single.submit(calls.double, 1)
     eventually(first.running)
@@ -112,7 +143,7 @@ def test_the_executor_counts_what_was_cancelled(blocked):
 
 
 def test_stop_kills_a_running_call_and_harms_no_other(executor, gate, tmp_path):
-    other_gate = type(gate)(tmp_path / "other")
+    other_gate = Gate(tmp_path / "other")
     doomed, other = executor.submit(gate), executor.submit(other_gate, "unharmed")
     queued = [executor.submit(calls.double, number) for number in range(10)]
     (pid,) = gate.wait_for(1)

@@ -15,7 +15,7 @@ from concurrent.futures import TimeoutError as FuturesTimeoutError  # not the bu
 import pytest
 
 from tests.contract import calls
-from tests.contract.events import SOON, eventually
+from tests.contract.events import SOON, Gate, eventually
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_wait_for_the_first_exception_wakes_when_one_fails(executor, gate, tmp_p
         gate()
         raise ValueError
 
-    other_gate = type(gate)(tmp_path / "other")
+    other_gate = Gate(tmp_path / "other")
     failing, standing = executor.submit(fail_at_the_gate), executor.submit(other_gate)
     gate.wait_for(1)
     threading.Timer(0.05, gate.open).start()

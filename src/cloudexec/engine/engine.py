@@ -160,9 +160,12 @@ class Engine:
                 return True
             if call.state is State.DONE:
                 return False
-        answer: list[bool] = []
-        self._ask(lambda now_s: answer.append(self._recall_and_cancel(call, now_s)))
-        return bool(answer and answer[0])
+        answers: list[bool] = []
+        asking = [True]
+        self._ask(lambda now_s: answers.append(bool(asking) and self._recall_and_cancel(call, now_s)))
+        with self._lock:  # a late answer would cancel a call whose owner was told that it goes on
+            asking.clear()
+        return bool(answers and answers[0])
 
     def drop(self, calls: list[OutboundCall]) -> None:
         """Cancel calls unless they have started, soon; their sinks are not told. The garbage collector may call
