@@ -274,7 +274,6 @@ def test_a_callable_is_named_in_messages(function, name):
     assert name_of(function) == name
 
 
-@pytest.mark.xfail(strict=True, reason="cloudpickle names an lru_cache function of a script by reference")
 def test_a_cached_function_of_a_script_can_be_read_elsewhere():
     script = """
     from functools import lru_cache
