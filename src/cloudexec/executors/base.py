@@ -177,7 +177,7 @@ class CloudExecutor(Submits):
         try:
             self._core.shutdown(wait=True, cancel=what != "wait", kill=what == "kill")
         except KeyboardInterrupt:
-            self._core.shutdown(wait=False, cancel=True, kill=True)
+            self._core.shutdown(wait=True, cancel=True, kill=True)  # soon over; a second Ctrl-C does not wait
             raise
         return False
 
