@@ -495,8 +495,8 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
-def handler_of(number: int) -> str:
-    return str(signal.getsignal(number))
+def has_default_handler(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_DFL
 
 
 def state_and_pid() -> tuple[dict[str, Any], int]:
@@ -615,5 +615,3 @@ def nest_deep(depth: int) -> int:
         return 0
     with LocalExecutor(1) as executor:
         return 1 + executor.submit(nest_deep, depth - 1).result()
-
-

@@ -95,7 +95,9 @@ def processes_of_session(session: int) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                state, _parent, _group, its_session = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:4]
+                state, _parent, _group, its_session = (
+                    Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:4]
+                )
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if int(its_session) == session and state not in "ZX":

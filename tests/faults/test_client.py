@@ -49,10 +49,33 @@ def test_ctrl_c_ends_the_client_and_every_process_at_once(kind, tmp_path, body):
     supervisor = int(wait_for_file(ready))
     os.killpg(client.pid, signal.SIGINT)
     _, complaint = client.communicate(timeout=SOON)
-    assert client.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in complaint
+    assert client.returncode == -signal.SIGINT, complaint
     eventually(lambda: not processes_of_session(supervisor))
     assert kind.left_behind(client.pid) == []
+
+
+def test_after_a_ctrl_c_that_is_caught_outside_the_with_block_nothing_runs_any_more(kind, tmp_path):
+    ready = tmp_path / "ready"
+    code = f"""
+        import os, time
+        from tests.faults import deeds
+        from tests.faults.scene import processes_of_session
+        try:
+            with NewExecutor(2) as executor:
+                _, supervisor = executor.submit(deeds.pids).result()
+                future = executor.submit(time.sleep, 120)
+                while not future.running():
+                    time.sleep(0.01)
+                os.mkdir({str(ready)!r})
+        except KeyboardInterrupt:
+            print(type(future.exception(0)).__name__, processes_of_session(supervisor))
+        """
+    client = subprocess.Popen([sys.executable, "-c", kind.preamble + dedent(code)], stdout=subprocess.PIPE, text=True)
+    eventually(ready.exists)
+    client.send_signal(signal.SIGINT)
+    printed, _ = client.communicate(timeout=SOON)
+    assert printed == "CallStopped []\n"
 
 
 def test_ctrl_c_at_the_terminal_does_not_reach_the_calls(executor, gate):

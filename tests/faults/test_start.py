@@ -63,7 +63,9 @@ def test_an_initializer_that_leaves_python_breaks_the_executor(new_executor):
 
 
 def test_an_initializer_that_does_not_unpickle_breaks_the_executor(new_executor):
-    executor = new_executor(1, initializer=deeds.swallow, initargs=(deeds.Trap(deeds.refuse_outside, os.getpid(), "no"),))
+    executor = new_executor(
+        1, initializer=deeds.swallow, initargs=(deeds.Trap(deeds.refuse_outside, os.getpid(), "no"),)
+    )
     assert type(executor.submit(deeds.identity, 1).exception(SOON)) is errors.InitializerFailed
 
 

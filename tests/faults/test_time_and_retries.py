@@ -65,7 +65,9 @@ def test_stop_kills_a_call_that_runs_and_no_other(executor, gate):
     victim.stop()
     assert type(victim.exception(SOON)) is errors.CallStopped
     gate.open()
-    assert [future.result(SOON) for future in futures if future is not victim] == [n for n in range(6) if futures[n] is not victim]
+    assert [future.result(SOON) for future in futures if future is not victim] == [
+        n for n in range(6) if futures[n] is not victim
+    ]
 
 
 # --- retries -----------------------------------------------------------------------------------
