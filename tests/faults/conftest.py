@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-
 from tests.contract.events import Gate, eventually
 from tests.faults.scene import Scene, processes_of_session
 from tests.specs.executors import EXECUTORS, ExecutorKind
