@@ -22,6 +22,10 @@ class SlowToArrive:
             self.gate()
 
 
+def pass_gate(gate, value):
+    return gate(value) if gate is not None else value
+
+
 @pytest.fixture
 def blocked(single, gate):
     """An executor whose only worker runs a call at the gate."""
@@ -103,20 +107,21 @@ def test_a_call_submitted_at_this_moment_behind_a_running_one_can_be_cancelled(b
 
 def test_a_cancel_that_was_not_answered_in_time_does_not_happen_later(single, gate, tmp_path, monkeypatch):
     monkeypatch.setattr("cloudexec.engine.engine._ANSWER_WITHIN_S", 0.05)
-    shown = Gate(tmp_path / "shown")
-    running = single.submit(gate)
+    arriving, standing = Gate(tmp_path / "arriving"), Gate(tmp_path / "standing")
+    assert list(single.map(pass_gate, [None] * 100, [None] * 100)) == [None] * 100  # to be known as short
+    slow = single.submit(pass_gate, gate, SlowToArrive(arriving, os.getpid()))
     gate.wait_for(1)
-    slow = single.submit(SlowToArrive, shown, os.getpid())
+    blocker, future = single.submit(pass_gate, standing, 1), single.submit(pass_gate, None, 2)
+    eventually(lambda: future.attempts)  # it lies in the same process's queue
     gate.open()
-    running.result(SOON)
-    shown.wait_for(1)  # the result stands in the middle of its unpickling, and everything behind it waits
-    other_gate = Gate(tmp_path / "other")
-    future = single.submit(other_gate, "ran")
+    standing.wait_for(1)
+    arriving.wait_for(1)  # the result stands in the middle of its unpickling, and every answer behind it
     cancelled = future.cancel()
-    shown.open()
-    other_gate.open()
+    arriving.open()
     assert isinstance(slow.result(SOON), SlowToArrive)
-    assert future.cancelled() if cancelled else future.result(SOON) == "ran"
+    standing.open()
+    assert blocker.result(SOON) == 1
+    assert future.cancelled() if cancelled else future.result(SOON) == 2
 
 
 def test_running_becomes_true_for_a_call_that_runs_and_stays_false_for_one_that_waits(single, gate):
