@@ -13,10 +13,11 @@ from cloudexec.errors import WireError
 from cloudexec.ids import Attached, BlobRef
 from cloudexec.wire.parts import Part, sole_part, unpack_parts
 
+Content = bytes | bytearray | memoryview
 Fetch = Callable[[BlobRef], memoryview]
 
 
-def load(packed: bytes | memoryview, fetch: Fetch, attachments: Iterable[bytes | bytearray] = ()) -> Any:
+def load(packed: bytes | memoryview, fetch: Fetch, attachments: Iterable[Content] = ()) -> Any:
     """The object that was pickled into `packed`.
 
     `fetch` brings a blob's bytes in a buffer that nobody else sees, and so must `attachments` be; small buffers
@@ -33,7 +34,9 @@ def load(packed: bytes | memoryview, fetch: Fetch, attachments: Iterable[bytes |
     )
 
 
-def _content(part: Part, fetch: Fetch, attached: Iterator[bytes | bytearray]) -> bytes | bytearray | memoryview:
+def _content(
+    part: Part, fetch: Fetch, attached: Iterator[bytes | bytearray | memoryview]
+) -> bytes | bytearray | memoryview:
     if isinstance(part, BlobRef):
         return fetch(part)
     if isinstance(part, Attached):

@@ -135,7 +135,7 @@ class Feeder:
         the rest of one that has arrived by half."""
         return bool(self._given) or self._reader.in_the_middle
 
-    def place(self, body: bytes, n_calls: int, attachments: Iterable[bytes | bytearray] = ()) -> None:
+    def place(self, body: bytes, n_calls: int, attachments: Iterable[bytes | bytearray | memoryview] = ()) -> None:
         """Hand over a batch body of `n_calls` calls, and what is attached to them."""
         self._send(self._seal.close(Kind.BATCH, body), *attachments)
         self._placed.append([self._epoch, n_calls])
@@ -147,7 +147,7 @@ class Feeder:
         """True when the slot has nothing left to do, as far as its outcomes tell."""
         return not self._placed
 
-    def give(self, body: bytes, number: int, attachments: Iterable[bytes | bytearray] = ()) -> None:
+    def give(self, body: bytes, number: int, attachments: Iterable[bytes | bytearray | memoryview] = ()) -> None:
         """Hand over a batch body of one call to an idle slot; the call counts as started at once."""
         self._placed.append([self._epoch, 1])
         self._given = number
@@ -254,7 +254,7 @@ class Feeder:
             if not first[1]:
                 self._placed.popleft()
 
-    def _send(self, *pieces: bytes | bytearray) -> None:
+    def _send(self, *pieces: bytes | bytearray | memoryview) -> None:
         waited = bool(self._unsent)
         self._unsent.extend(map(memoryview, pieces))
         if not waited:

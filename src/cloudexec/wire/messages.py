@@ -51,7 +51,7 @@ class PackedCall(NamedTuple):
     timeout_s: float = 0.0
     env: Mapping[str, str] | None = None
     pickler: str = ""
-    attachments: Sequence[bytes | bytearray] = ()
+    attachments: Sequence[bytes | bytearray | memoryview] = ()
 
 
 class Batch(NamedTuple):

@@ -1,7 +1,8 @@
 """LocalExecutor's backend: one worker process with as many slots as are wanted.
 
 Called by: engine.   Calls: process.py, wire.lane.
-Waits on: the wake pipe, each worker's control channel and bell, and pipes that are full or in mid-message.
+Waits on: the wake pipe, each worker's control channel and bell, pipes that are full or in mid-message, and when
+all has been quiet for a while, the outcomes of every busy slot.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ _CAUSES: Final = {
     DownCause.RETIRED: Cause.CRASH,
 }
 _END_WAIT_S: Final = 2.0
+_QUIET_MS: Final = 2.0
 _LANE_FDS: Final = 4
 
 
@@ -158,13 +160,24 @@ class LocalBackend:
     def poll(self, timeout_s: float | None) -> list[Event]:
         """See Backend."""
         wait_ms = None if timeout_s is None else max(0.0, timeout_s * 1000)
-        ready = self._poll.poll(0 if self._due else wait_ms)
+        ready = self._wait_for_any(0 if self._due else wait_ms)
         events, self._due = self._due, []
         for fd, flags in ready:
             handler = self._by_fd.get(fd)
             if handler is not None:  # else an earlier handler of this round removed it
                 events += handler(flags)
         return events
+
+    def _wait_for_any(self, wait_ms: float | None) -> list[tuple[int, int]]:
+        if wait_ms is not None and wait_ms <= _QUIET_MS:
+            return self._poll.poll(wait_ms)
+        if ready := self._poll.poll(_QUIET_MS):
+            return ready
+        # A slot that begins a long call may not have rung for the short ones before it, so we look ourselves.
+        for _, lane in self._lanes.values():
+            if not (lane.feeder.is_idle or lane.condemned or lane.feeder.out_fd in self._by_fd):
+                self._watch(lane.feeder.out_fd, partial(self._on_out_now, lane))
+        return self._poll.poll(None if wait_ms is None else wait_ms - _QUIET_MS)
 
     def wake(self) -> None:
         """See Backend."""
@@ -277,6 +290,9 @@ class LocalBackend:
         if whole < len(rings) or not slots <= worker.lanes.keys():  # user code wrote to the bell: look everywhere
             slots = set(worker.lanes)
         return [event for slot in slots for event in self._on_out(worker.lanes[slot])]
+
+    def _on_out_now(self, lane: LaneProcess, _flags: int) -> list[Event]:
+        return self._on_out(lane)
 
     def _on_out(self, lane: LaneProcess) -> list[Event]:
         """Read what a slot has sent."""
