@@ -30,7 +30,7 @@ class OutboundCall(Call):
         refs: tuple[BlobRef, ...],
         pickler: str,
         sink: Any,
-        attachments: tuple[memoryview, ...] = (),
+        attachments: tuple[bytes, ...] = (),
     ) -> None:
         super().__init__(number, estimate, options, len(packed) + sum(map(len, attachments)))
         self.function = function

@@ -18,7 +18,6 @@ from cloudexec.ids import Attached, BlobRef
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.functions import FunctionBook, name_of
 from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps
-from cloudexec.serialization.slab import Slabs
 from cloudexec.wire.messages import PackedFunction
 from cloudexec.wire.parts import Part, pack_parts
 
@@ -36,7 +35,7 @@ class PackedArguments(NamedTuple):
     packed: bytes
     refs: tuple[BlobRef, ...] = ()
     pickler: str = ""
-    attachments: tuple[memoryview, ...] = ()
+    attachments: tuple[bytes, ...] = ()
 
 
 class Packer:
@@ -49,7 +48,6 @@ class Packer:
         self._blobs = blobs
         self._inline_bytes = inline_bytes
         self._functions = FunctionBook(partial(self._divert, inline_bytes=min(inline_bytes, _FUNCTION_INLINE)))
-        self._slabs = Slabs()
         self._lock = threading.RLock()  # pickling may run the user's code, which may submit
 
     def pack_function(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
@@ -83,7 +81,7 @@ class Packer:
             which = _first_unpicklable(args, kwargs)
             raise UnpicklableArgument(f"{which} cannot be pickled: {error}") from error
         parts, refs = self._divert(pickled)
-        attachments = self._detach(parts) if attach and len(parts) > 1 else ()
+        attachments = _detach(parts) if attach and len(parts) > 1 else ()
         return PackedArguments(pack_parts(parts), refs, pickled.pickler, attachments)
 
     def add_use(self, refs: tuple[BlobRef, ...]) -> None:
@@ -101,15 +99,6 @@ class Packer:
         """See BlobBook.trusting."""
         with self._blobs.trusting():
             yield
-
-    def _detach(self, parts: list[Part]) -> tuple[memoryview, ...]:
-        """Copy the buffers out of `parts`, and leave marks in their places."""
-        attachments = []
-        for index, part in enumerate(parts):
-            if isinstance(part, memoryview):
-                attachments.append(self._slabs.copy(part))
-                parts[index] = Attached(len(part))
-        return tuple(attachments)
 
     def _divert(self, pickled: Pickled, inline_bytes: int | None = None) -> tuple[list[Part], tuple[BlobRef, ...]]:
         """The parts of a pickle; large ones, and small ones when their sum is large, go to blobs."""
@@ -136,6 +125,16 @@ class Packer:
         except CloudexecError:
             self.release(tuple(before))
             raise
+
+
+def _detach(parts: list[Part]) -> tuple[bytes, ...]:
+    """Copy the buffers out of `parts`, and leave marks in their places."""
+    attachments = []
+    for index, part in enumerate(parts):
+        if isinstance(part, memoryview):
+            attachments.append(bytes(part))
+            parts[index] = Attached(len(part))
+    return tuple(attachments)
 
 
 def _are_plain(args: tuple[Any, ...]) -> bool:
