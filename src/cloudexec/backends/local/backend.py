@@ -176,7 +176,7 @@ class LocalBackend:
         # A slot that begins a long call may not have rung for the short ones before it, so we look ourselves.
         for _, lane in self._lanes.values():
             if not (lane.feeder.is_idle or lane.condemned or lane.feeder.out_fd in self._by_fd):
-                self._watch(lane.feeder.out_fd, partial(self._on_out_now, lane))
+                self._listen_to(lane)
         return self._poll.poll(None if wait_ms is None else wait_ms - _QUIET_MS)
 
     def wake(self) -> None:
@@ -291,9 +291,6 @@ class LocalBackend:
             slots = set(worker.lanes)
         return [event for slot in slots for event in self._on_out(worker.lanes[slot])]
 
-    def _on_out_now(self, lane: LaneProcess, _flags: int) -> list[Event]:
-        return self._on_out(lane)
-
     def _on_out(self, lane: LaneProcess) -> list[Event]:
         """Read what a slot has sent."""
         outcomes: list[Outcome] = []
@@ -349,7 +346,7 @@ class LocalBackend:
         feeder = lane.feeder
         if feeder.wants_watching != (feeder.out_fd in self._by_fd):
             if feeder.wants_watching:
-                self._watch(feeder.out_fd, lambda _flags: self._on_out(lane))
+                self._listen_to(lane)
             else:
                 self._unwatch(feeder.out_fd)
         if feeder.has_unsent != (feeder.work_fd in self._by_fd):
@@ -357,6 +354,9 @@ class LocalBackend:
                 self._watch(feeder.work_fd, lambda _flags: self._on_room(lane), select.POLLOUT)
             else:
                 self._unwatch(feeder.work_fd)
+
+    def _listen_to(self, lane: LaneProcess) -> None:
+        self._watch(lane.feeder.out_fd, lambda _flags: self._on_out(lane))
 
     def _on_room(self, lane: LaneProcess) -> list[Event]:
         lane.feeder.flush()
