@@ -1,17 +1,8 @@
 """Short and long calls together: what belongs to a short call never waits for a long one."""
 
-import pytest
-
 from tests.contract.events import SOON, Gate
 
 UNHEARD_S = 5.0  # what is stuck behind the gate is not heard in any time
-
-late_bell = pytest.mark.xfail(
-    strict=True, reason="a slot that starts a long call within 1 ms of a short one does not ring for the short one"
-)
-claimed_together = pytest.mark.xfail(
-    strict=True, reason="a slot claims up to 16 calls at once; behind a long one among them nobody can take them back"
-)
 
 
 def pass_if_open(gate):
@@ -23,7 +14,6 @@ def train(executor):
     assert list(executor.map(pass_if_open, [None] * 500)) == [None] * 500
 
 
-@late_bell
 def test_a_result_is_given_while_the_next_call_runs_in_the_same_process(single, gate, tmp_path):
     train(single)
     first = Gate(tmp_path / "first")
@@ -38,7 +28,6 @@ def test_a_result_is_given_while_the_next_call_runs_in_the_same_process(single, 
     long.result(SOON)
 
 
-@late_bell
 def test_results_of_a_map_are_given_while_a_later_call_runs(single, gate, tmp_path):
     train(single)
     first = Gate(tmp_path / "first")
@@ -51,7 +40,6 @@ def test_results_of_a_map_are_given_while_a_later_call_runs(single, gate, tmp_pa
     next(results)
 
 
-@claimed_together
 def test_no_call_waits_behind_a_long_one_while_another_worker_is_idle(executor, gate, tmp_path):
     train(executor)
     first = Gate(tmp_path / "first")
