@@ -17,7 +17,7 @@ from cloudexec.errors import CloudexecError, UnpicklableArgument
 from cloudexec.ids import Attached, BlobRef
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.functions import FunctionBook, name_of
-from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps
+from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps, outside
 from cloudexec.wire.messages import PackedFunction
 from cloudexec.wire.parts import Part, pack_parts
 
@@ -103,6 +103,8 @@ class Packer:
     def _divert(self, pickled: Pickled, inline_bytes: int | None = None) -> tuple[list[Part], tuple[BlobRef, ...]]:
         """The parts of a pickle; large ones, and small ones when their sum is large, go to blobs."""
         most = self._inline_bytes if inline_bytes is None else inline_bytes
+        if len(pickled.stream) > most:
+            pickled = outside(pickled)
         parts: list[Part] = []
         refs: list[BlobRef] = []
         inline = 0

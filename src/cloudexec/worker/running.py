@@ -20,7 +20,7 @@ from cloudexec.ids import BlobRef
 from cloudexec.serialization.failures import pack_failure, shown
 from cloudexec.serialization.loading import load
 from cloudexec.serialization.mainglobals import take_born
-from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps
+from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps, outside
 from cloudexec.store.protocol import Store
 from cloudexec.wire.messages import Batch, Outcome, PackedCall, PackedFunction, Verdict
 from cloudexec.wire.parts import Part, pack_parts
@@ -122,6 +122,8 @@ class Runner:
             pickled = dumps(result)
             if not _loads_for_sure(result):
                 pickle.loads(pickled.stream, buffers=pickled.buffers)
+            if len(pickled.stream) > self._inline_bytes:
+                pickled = outside(pickled)
             return Verdict.RETURNED, pack_parts(self._divert(pickled))
         except CloudexecError as error:
             return Verdict.REFUSED, pack_failure(error)
