@@ -155,7 +155,7 @@ class Feeder:
 
     def unstarted_at_end(self, running: int) -> int:
         """As `unclaimed`, once the slot is dead; `running` is the call that it was in, 0 if in none."""
-        if self._given and self._given != running:
+        if self._given and self._given != running and not self._deaf:  # deaf: its outcome may have come unheard
             return sum(n_calls for _, n_calls in self._placed)  # it died before it came to the call
         return self.unclaimed()
 
