@@ -1,8 +1,12 @@
 """Output in quantity, and descriptors that a call closes, redirects or writes garbage to."""
 
+import os
+
 import pytest
 
 from cloudexec import errors
+from cloudexec.wire.envelope import Seal, new_key
+from cloudexec.wire.lane import Feeder
 from tests.contract.events import SOON
 from tests.faults import deeds
 from tests.faults.scene import N_BEHIND, assert_explains
@@ -79,6 +83,20 @@ def test_a_slot_that_sends_garbage_is_killed_and_says_so(single):
     assert "damaged message" in str(error)
     assert_explains(future)
     assert single.submit(deeds.identity, "usable").result(SOON) == "usable"
+
+
+def test_the_call_that_sent_garbage_has_started_although_its_slot_was_killed_between_two_calls():
+    (slots_work, work), (tokens_in, tokens_out), (out, slots_end) = os.pipe(), os.pipe(), os.pipe()
+    feeder = Feeder(Seal(new_key()), work=work, tokens_in=tokens_in, tokens_out=tokens_out, out=out)
+    feeder.give(b"a batch of one call", 7)
+    os.write(slots_end, b"g" * 100)
+    with pytest.raises(errors.WireError):
+        feeder.receive()
+    feeder.stop_reading()
+    assert feeder.unstarted_at_end(running=0) == 0
+    feeder.close()
+    for fd in (slots_work, slots_end):
+        os.close(fd)
 
 
 def test_a_call_that_closes_every_descriptor_harms_only_itself(scene):
