@@ -80,11 +80,17 @@ def test_a_call_that_leaves_python_ends_in_an_error_of_its_own(scene, deed, args
     scene.assert_unharmed()
 
 
-@pytest.mark.xfail(strict=True, reason="what a call has printed goes with the process that captures it")
-def test_what_a_call_wrote_to_stderr_before_it_crashed_is_in_its_story(single):
+def test_what_a_call_wrote_to_stderr_before_it_crashed_is_in_its_error(single):
     future = single.submit(deeds.complain_and_crash, "out of luck\n")
     assert type(future.exception(SOON)) is errors.CallCrashed
-    assert "out of luck" in future.stderr + str(future.exception(0))
+    assert "out of luck" in str(future.exception(0))
+
+
+def test_a_crash_in_native_code_shows_the_python_line_that_led_to_it(single):
+    future = single.submit(deeds.read_address_zero)
+    assert type(future.exception(SOON)) is errors.CallCrashed
+    assert "in read_address_zero" in str(future.exception(0))
+    assert single.submit(os._exit, 3).exception(SOON).what.count("read_address_zero") == 0
 
 
 # --- the supervisor ----------------------------------------------------------------------------

@@ -32,7 +32,7 @@ MESSAGES = [
     Ping(5),
     Stop(0.25),
     SlotUp(1, 4242),
-    SlotDown(1, 4242, -9, DownCause.TIMEOUT, 17, 17),
+    SlotDown(1, 4242, -9, DownCause.TIMEOUT, 17, 17, "a word\nand another"),
     Pong(5),
     CannotFork(2, "Resource\ntemporarily “unavailable”"),
 ]

@@ -69,8 +69,9 @@ class SlotUp(NamedTuple):
 
 
 class SlotDown(NamedTuple):
-    """A slot's process has ended. `exitcode` is negative for a signal; `killed_call` is the call that we
-    killed it for, `running_call` the one that it was in; 0 for none. `why` is one of the words in `DownCause`."""
+    """A slot's process has ended. `exitcode` is negative for a signal; `killed_call` is the call that we killed it
+    for, `running_call` the one that it was in; 0 for none. `last_words` is the end of its stderr. `why` is one of the
+    words in `DownCause`."""
 
     slot: int
     pid: int
@@ -78,6 +79,7 @@ class SlotDown(NamedTuple):
     why: str
     killed_call: int
     running_call: int
+    last_words: str
 
 
 class Pong(NamedTuple):

@@ -16,17 +16,21 @@ from typing import Final, TextIO
 from cloudexec.worker.system import flush_c_streams, nameless_file
 
 _START: Final = (0, 7919, 7927)  # by descriptor; different, so that one put in the place of the other is noticed
+_WORDS_BYTES: Final = 4000
 _MOST_BYTES: Final = 64 << 20  # of one stream of one call; the middle of more is left out
 
 
 class Capture:
-    """Holds descriptors 0 to 2 of this process from now on."""
+    """Holds descriptors 0 to 2 of this process from now on.
 
-    def __init__(self) -> None:
+    stderr: the file for descriptor 2, -1 for a new one; whoever shares it can read a dead process's `last_words`.
+    """
+
+    def __init__(self, stderr: int = -1) -> None:
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.dup2(self._null, 0)
         self._files: list[int] = []
-        self.renew()
+        self._use(nameless_file(), nameless_file() if stderr < 0 else stderr)
         self._streams: tuple[TextIO, TextIO] = (_text_stream(1), _text_stream(2))
         self._install_streams()
 
@@ -34,7 +38,10 @@ class Capture:
         """Use new files: somebody may go on writing to the old ones."""
         for fd in self._files:
             os.close(fd)
-        self._files = [_high(nameless_file()) for _ in range(2)]
+        self._use(nameless_file(), nameless_file())
+
+    def _use(self, out: int, err: int) -> None:
+        self._files = [_high(out), _high(err)]
         for number, fd in enumerate(self._files, start=1):
             os.lseek(fd, _START[number], os.SEEK_SET)
             os.dup2(fd, number)
@@ -113,8 +120,16 @@ def _read(fd: int, start: int, size: int) -> bytes:
     return os.pread(fd, half, start) + note + os.pread(fd, half, start + size - half)
 
 
+def last_words(stderr: int) -> str:
+    """The end of what a process that is dead now wrote to its `stderr` file in its last call."""
+    size = os.lseek(stderr, 0, os.SEEK_CUR) - _START[2]
+    text = _read(stderr, max(_START[2], _START[2] + size - _WORDS_BYTES), min(size, _WORDS_BYTES))
+    return text.decode(errors="backslashreplace").strip()
+
+
 def _text_stream(fd: int) -> TextIO:
-    return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    # stderr is written line by line, as everywhere: what a process says before it crashes is not lost.
+    return open(fd, "w", buffering=1 if fd == 2 else -1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _high(fd: int) -> int:

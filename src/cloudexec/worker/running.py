@@ -40,14 +40,14 @@ _MOST_FUNCTIONS: Final = 128
 class Runner:
     """Runs calls in this process, one after another."""
 
-    def __init__(self, store: Store, inline_bytes: int) -> None:
+    def __init__(self, store: Store, inline_bytes: int, stderr: int = -1) -> None:
         self._store = store
         self._inline_bytes = inline_bytes
         self._functions: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
         self._pinned: dict[str, Any] = {}
         self._pid = os.getpid()
         self._peak = 0
-        self._capture = Capture()
+        self._capture = Capture(stderr)
         self._hygiene = Hygiene()
 
     def run(self, call: PackedCall, batch: Batch) -> Outcome:

@@ -8,6 +8,7 @@ No threads: the user's code may fork.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import signal
 import struct
@@ -35,12 +36,14 @@ class SlotSettings(NamedTuple):
     inline_bytes: int
     max_tasks: int  # 0: no end
     initializer: bytes  # packed (function, arguments); empty: none
+    stderr: int = -1  # the file for what it prints there; the supervisor has it, too
 
 
 def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Callable[[bytes], object]) -> NoReturn:
     """Run calls until there is nothing more to do, then leave the process."""
     signal.signal(signal.SIGINT, _ignore)
-    runner = Runner(DirectoryStore(settings.store_roots), settings.inline_bytes)
+    runner = Runner(DirectoryStore(settings.store_roots), settings.inline_bytes, settings.stderr)
+    faulthandler.enable(2, all_threads=False)  # a crash in native code shows where it was called from
     if settings.initializer and (failure := runner.initialize(settings.initializer)) is not None:
         lane.send(Kind.INITIALIZER_FAILED, encode_outcome(_no_outcome(failure)))
         lane.ring()

@@ -36,9 +36,10 @@ from cloudexec.wire.control import (
 )
 from cloudexec.wire.envelope import Seal
 from cloudexec.wire.lane import SlotLane, widen
+from cloudexec.worker.capture import last_words
 from cloudexec.worker.slot import EXIT_RETIRED, POKE, SlotSettings, run_slot
 from cloudexec.worker.status import NEVER, Status
-from cloudexec.worker.system import OomCounter, die_with_parent, kill_group, watch_process
+from cloudexec.worker.system import OomCounter, die_with_parent, kill_group, nameless_file, watch_process
 
 FROZEN_GRACE_S: Final = 2.0
 CLIENT_END_S: Final = 2.0
@@ -47,10 +48,11 @@ CLIENT_END_S: Final = 2.0
 class _Slot:
     """What the supervisor knows of a slot's process."""
 
-    def __init__(self, number: int, pid: int, status: Status) -> None:
+    def __init__(self, number: int, pid: int, status: Status, stderr: int) -> None:
         self.number = number
         self.pid = pid
         self.status = status
+        self.stderr = stderr
         self.killed_call = 0
         self.why = DownCause.DIED
         self.frozen_since = NEVER
@@ -169,7 +171,7 @@ class Supervisor:
                 self._start(number)
 
     def _start(self, number: int) -> None:
-        status = Status()
+        status, stderr = Status(), nameless_file()
         work, tokens, out = (os.pipe() for _ in range(3))
         widen(work[1])
         widen(out[1])
@@ -177,21 +179,21 @@ class Supervisor:
             pid = os.fork()
         except OSError as error:
             self._control.send(CannotFork(number, str(error)))
-            for fd in (*work, *tokens, *out):
+            for fd in (*work, *tokens, *out, stderr):
                 os.close(fd)
             return
         if not pid:
             for fd in (work[1], tokens[1], out[0]):
                 os.close(fd)
-            self._become_slot(number, status, work[0], tokens[0], out[1])
-        self._slots[number] = _Slot(number, pid, status)
+            self._become_slot(number, status, work[0], tokens[0], out[1], stderr)
+        self._slots[number] = _Slot(number, pid, status, stderr)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # the child does it too; whoever comes first
         self._control.send(SlotUp(number, pid), [work[1], tokens[0], tokens[1], out[0]])
         for fd in (*work, *tokens, *out):
             os.close(fd)
 
-    def _become_slot(self, number: int, status: Status, work: int, tokens: int, out: int) -> NoReturn:
+    def _become_slot(self, number: int, status: Status, work: int, tokens: int, out: int, stderr: int) -> NoReturn:
         """The child's side of the fork."""
         exitcode = 1
         try:
@@ -206,7 +208,7 @@ class Supervisor:
             if self._client >= 0:
                 os.close(self._client)
             lane = SlotLane(self._seal, work=work, tokens=tokens, out=out, bell=self._bell_out, number=number)
-            run_slot(self._settings(number), lane, status, lambda note: os.write(poke, note))
+            run_slot(self._settings(number, stderr), lane, status, lambda note: os.write(poke, note))
         except (EOFError, BrokenPipeError):
             exitcode = 0  # the feeder has gone
         finally:
@@ -214,7 +216,7 @@ class Supervisor:
                 sys.excepthook(*sys.exc_info())
             os._exit(exitcode)
 
-    def _settings(self, number: int) -> SlotSettings:
+    def _settings(self, number: int, stderr: int) -> SlotSettings:
         setup = self._setup
         return SlotSettings(
             number,
@@ -222,6 +224,7 @@ class Supervisor:
             setup.inline_bytes,
             setup.max_tasks_per_child,
             base64.b64decode(setup.initializer),
+            stderr,
         )
 
     def _reap(self) -> None:
@@ -251,7 +254,9 @@ class Supervisor:
             why = DownCause.RETIRED
         elif why == DownCause.DIED and exitcode == -signal.SIGKILL and self._oom.has_risen():
             why = DownCause.OUT_OF_MEMORY
-        self._control.send(SlotDown(slot.number, slot.pid, exitcode, why, slot.killed_call, slot.status.number))
+        words = last_words(slot.stderr)
+        os.close(slot.stderr)
+        self._control.send(SlotDown(slot.number, slot.pid, exitcode, why, slot.killed_call, slot.status.number, words))
 
     def _client_is_dead(self) -> bool:
         """Whether the client's process has ended; it closes its files a moment before."""

@@ -237,7 +237,9 @@ class LocalBackend:
         messages = worker.control.receive()
         if messages is None:
             exitcode = worker.wait(_END_WAIT_S)
-            return self._bury(worker, f"worker {worker.id} ended with {_how(exitcode)}{_words(worker)}", exitcode)
+            return self._bury(
+                worker, f"worker {worker.id} ended with {_how(exitcode)}{_said(worker.last_words())}", exitcode
+            )
         return [event for message in messages for event in self._on_message(worker, message)]
 
     def _on_message(self, worker: WorkerProcess, message: Message) -> list[Event]:
@@ -272,7 +274,8 @@ class LocalBackend:
         self._forget_lane(lane)
         end = LaneEnd(
             _CAUSES[message.why],
-            f"slot {slot_id(worker.id, message.slot)} (pid {message.pid}) {lane.condemned or _why(message)}",
+            f"slot {slot_id(worker.id, message.slot)} (pid {message.pid}) {lane.condemned or _why(message)}"
+            f"{_said(message.last_words)}",
             message.exitcode,
             message.killed_call,
             stopped=message.why == DownCause.STOPPED,
@@ -377,9 +380,8 @@ def _how(exitcode: int | None) -> str:
     return f"exit code {exitcode}"
 
 
-def _words(worker: WorkerProcess) -> str:
-    words = worker.last_words()
-    return f"; its last words:\n{words}" if words else ""
+def _said(words: str) -> str:
+    return f"; its last words:\n{words}\n" if words else ""
 
 
 def _why(message: SlotDown) -> str:
