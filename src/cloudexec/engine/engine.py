@@ -181,7 +181,7 @@ class Engine:
         """Whether a call has started, and is not over."""
         with self._lock:
             lane = call.lane
-            if call.state is not State.PLACED or lane is None:
+            if call.state is not State.PLACED or lane is None or self._dead:
                 return False
             unstarted = self._backend.unstarted(lane)
             return call.number not in self._ledger.last_calls(lane, unstarted)
@@ -189,6 +189,8 @@ class Engine:
     def n_running(self) -> int:
         """Calls that have started and are not over."""
         with self._lock:
+            if self._dead:
+                return 0
             return sum(
                 max(0, count - self._backend.unstarted(lane)) for lane, count in self._ledger.lane_counts().items()
             )
@@ -547,7 +549,8 @@ class Engine:
             call.sink.deliver(call, None, _copy_of(error), None)
 
     def _end(self) -> None:
-        self._dead = True
+        with self._lock:  # whoever asks what runs does so before, or learns that nothing does
+            self._dead = True
         self._bury_inbox()
         for _, done in self._requests:
             done.set()
