@@ -129,7 +129,7 @@ class Future(StandardFuture[T]):
         return True
 
     def deliver(self, call: object, value: Any, error: BaseException | None, story: tuple[Any, ...] | None) -> None:
-        """See engine.Sink."""
+        """See engine.delivery.Sink."""
         self._story = story
         if self._finish_unseen(value, error):
             self._part_with_call()
@@ -145,7 +145,7 @@ class Future(StandardFuture[T]):
         return self._state in _OVER
 
     def withdraw(self, call: object = None) -> None:
-        """The executor has cancelled the call; it never started. See engine.Sink."""
+        """The executor has cancelled the call; it never started. See engine.delivery.Sink."""
         if super().cancel():
             self.set_running_or_notify_cancel()
 

@@ -1,6 +1,7 @@
 """The one background loop of an executor: feeds the ledger and carries out its actions.
 
 Files: engine.py     the loop
+       delivery.py   from outcomes to futures
        verdicts.py   from what the ledger says to exceptions that a person can act on
        callbacks.py  a thread for users' callbacks, which may block
        lifetime.py   interpreter exit and forks

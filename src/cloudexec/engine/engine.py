@@ -7,10 +7,10 @@
                                       each event -------> ledger.outcome, lane_up, lane_down, ...
                                       ledger.take_actions:
                                          Place, Recall, ... -> backend ------------> batches, kills
-                                         Resolve, Fail -----> sink.deliver (future, or map's harvest)
+                                         Resolve, Fail -----> delivery -> sink (future, or map's harvest)
     cancel(call) ---- lock ---------> ledger.cancel, or a request to recall the call's lane
 
-Called by: executors.   Calls: ledger, backend, sinks.   Sole owner of the ledger; `_lock` guards it.
+Called by: executors.   Calls: ledger, backend, delivery.   Sole owner of the ledger; `_lock` guards it.
 Schedule:  sleeps in backend.poll until an event, a wake-up, or the ledger's next deadline. Nothing is polled.
 Promise:   if the loop dies, every open call gets EngineFailed with the reason; so does a call submitted later.
 """
@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cloudexec.backends.protocol import (
     Backend,
@@ -37,10 +37,11 @@ from cloudexec.backends.protocol import (
     WorkerDown,
 )
 from cloudexec.engine.callbacks import CallbackThread
+from cloudexec.engine.delivery import Delivery, copy_of
 from cloudexec.engine.lifetime import register, unregister
-from cloudexec.engine.verdicts import annotate, breakdown_of, failure_of
-from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed, ResultUnreadable
-from cloudexec.ids import BlobRef, attempt_id
+from cloudexec.engine.verdicts import breakdown_of
+from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed
+from cloudexec.ids import BlobRef
 from cloudexec.ledger.actions import (
     Action,
     Break,
@@ -56,30 +57,14 @@ from cloudexec.ledger.actions import (
 )
 from cloudexec.ledger.calls import Cause, State
 from cloudexec.ledger.ledger import NEVER, Ledger
-from cloudexec.serialization.failures import load_failure, shown
-from cloudexec.serialization.loading import load
+from cloudexec.serialization.failures import load_failure
 from cloudexec.wire.messages import Outcome, Verdict
-from cloudexec.wire.parts import pack_parts, unpack_parts
 
 _ANSWER_WITHIN_S: Final = 10.0
 _LEAVE_GRACE_S: Final = 2.0
 _STOP_AGAIN_S: Final = 0.05
 _BURST: Final = 4  # submissions found at once
 _GATHER_S: Final = 0.001
-
-
-class Sink(Protocol):
-    """Who is to learn how a call ended. Called once, on the engine's thread, under no lock."""
-
-    def deliver(
-        self, call: OutboundCall, value: Any, error: BaseException | None, story: tuple[Any, ...] | None
-    ) -> None:
-        """The call is over. `story`: started_s, finished_s, cpu_s, peak_rss, lane, packed output."""
-        ...
-
-    def withdraw(self, call: OutboundCall) -> None:
-        """The call was cancelled by the executor."""
-        ...
 
 
 class Engine:
@@ -108,6 +93,7 @@ class Engine:
         self._kill = False
         self._breakdown: CloudexecError | None = None
         self._dead = False
+        self._delivery = Delivery(run_id, backend.fetch, release, self.counts)
         self._callbacks = CallbackThread()
         self._thread = threading.Thread(target=self._run, name=f"cloudexec-engine-{run_id}", daemon=True)
         self._over = threading.Event()
@@ -450,70 +436,11 @@ class Engine:
         n_done = 0
         try:
             for end in ends:
-                self._deliver(end)
+                self._delivery.deliver(end, self._breakdown)
                 n_done += 1
         except BaseException:  # we are about to die: these must hear of it
             self._open.update((end.call.number, end.call) for end in ends[n_done:])  # type: ignore[misc]  # OutboundCalls
             raise
-
-    def _deliver(self, end: Resolve | Fail) -> None:
-        call = end.call
-        assert isinstance(call, OutboundCall)
-        if call.refs:
-            self._release(call.refs)
-        if isinstance(end, Fail):
-            self.counts["failed"] += 1
-            call.sink.deliver(call, None, self._failure(call, end.end), None)
-            return
-        outcome: Outcome = end.outcome
-        story = self._story(outcome, end.lane)
-        if outcome.verdict is Verdict.RETURNED:
-            self._deliver_value(call, outcome, story)
-        else:
-            error = load_failure(outcome.value, self._backend.fetch)
-            annotate(error, self._label(call))
-            self.counts["failed"] += 1
-            call.sink.deliver(call, None, error, story)
-
-    def _deliver_value(self, call: OutboundCall, outcome: Outcome, story: tuple[Any, ...]) -> None:
-        try:
-            value = load(outcome.value, self._backend.fetch)
-        except BaseException as problem:
-            error = ResultUnreadable(f"the result of {self._label(call)} cannot be unpickled here: {shown(problem)}")
-            error.__cause__ = problem
-            self.counts["failed"] += 1
-            call.sink.deliver(call, None, error, story)
-        else:
-            self.counts["done"] += 1
-            call.sink.deliver(call, value, None, story)
-
-    def _story(self, outcome: Outcome, lane: str) -> tuple[Any, ...]:
-        out = outcome.out
-        return (
-            outcome.started_s,
-            outcome.finished_s,
-            outcome.cpu_s,
-            outcome.peak_rss,
-            lane,
-            self._output(out) if out else b"",
-        )
-
-    def _output(self, packed: bytes | memoryview) -> bytes:
-        """What a call printed, with blobs fetched."""
-        parts = unpack_parts(packed)
-        try:
-            return pack_parts([self._backend.fetch(p) if isinstance(p, BlobRef) else p for p in parts])
-        except CloudexecError as error:
-            return pack_parts([b"", f"(what the call printed is lost: {error})".encode()])
-
-    def _failure(self, call: OutboundCall, end: LaneEnd) -> BaseException:
-        if self._breakdown is not None and not end.stopped:
-            return _copy_of(self._breakdown)
-        return failure_of(call, end, self._label(call))
-
-    def _label(self, call: OutboundCall) -> str:
-        name = f" ({call.options.name})" if call.options.name else ""
-        return f"call {attempt_id(self.run_id, call.number, max(1, call.attempts))}{name}"
 
     def _forget(self, call: OutboundCall) -> None:
         del self._open[call.number]
@@ -546,7 +473,7 @@ class Engine:
         for call in list(calls):
             call.state = State.DONE
             self.counts["failed"] += 1
-            call.sink.deliver(call, None, _copy_of(error), None)
+            call.sink.deliver(call, None, copy_of(error), None)
 
     def _end(self) -> None:
         with self._lock:  # whoever asks what runs does so before, or learns that nothing does
@@ -559,10 +486,3 @@ class Engine:
         finally:
             self._callbacks.close()
             unregister(self)
-
-
-def _copy_of(error: CloudexecError) -> CloudexecError:
-    """An exception object of its own for each future: raising adds to its traceback."""
-    twin = type(error)(*error.args, remedy=error.remedy)
-    twin.__cause__ = error.__cause__
-    return twin

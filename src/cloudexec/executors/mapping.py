@@ -33,13 +33,13 @@ class Harvest:
     def deliver(
         self, call: OutboundCall, value: Any, error: BaseException | None, story: tuple[Any, ...] | None
     ) -> None:
-        """See engine.Sink."""
+        """See engine.delivery.Sink."""
         self._ends[call.number] = (value, error)
         if self._wanted == call.number:
             self._arrived.set()
 
     def withdraw(self, call: OutboundCall) -> None:
-        """See engine.Sink."""
+        """See engine.delivery.Sink."""
         from concurrent.futures import CancelledError
 
         self.deliver(call, None, CancelledError(), None)
