@@ -26,6 +26,7 @@ from cloudexec.worker.status import NEVER, Status
 EXIT_RETIRED: Final = 90  # has done its max_tasks_per_child
 EXIT_INITIALIZER: Final = 91  # the initializer raised; the error went ahead through the lane
 POKE: Final = struct.Struct("<H")
+_LEAVE_WITHIN_S: Final = 5.0  # what user code registered with atexit may take so long in a slot that has retired
 
 
 class SlotSettings(NamedTuple):
@@ -73,7 +74,8 @@ def _serve(
             lane.ring()
             rung_s = now_s
     lane.ring()
-    status.retire()
+    status.retire(time.monotonic() + _LEAVE_WITHIN_S)
+    poke(signed)
     return EXIT_RETIRED
 
 

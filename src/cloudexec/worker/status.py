@@ -25,6 +25,7 @@ class Status:
     def __init__(self) -> None:
         self._block = mmap.mmap(-1, mmap.PAGESIZE)
         self.armed = NEVER
+        self.retire(NEVER)
         self.clear()
 
     def begin(self, number: int, deadline: float) -> None:
@@ -43,14 +44,15 @@ class Status:
         """No call runs."""
         self.end(0.0)
 
-    def retire(self) -> None:
-        """The slot has done its share of calls, and leaves."""
-        self._block[_AT_RETIRED] = 1
+    def retire(self, leave_by: float) -> None:
+        """The slot has done its share of calls, and will have left by then."""
+        _TIME.pack_into(self._block, _AT_RETIRED, leave_by)
 
     @property
-    def has_retired(self) -> bool:
-        """Whether it has: its exit code alone could be the doing of user code."""
-        return bool(self._block[_AT_RETIRED])
+    def leave_by(self) -> float:
+        """When a slot that has retired must have left; NEVER before that. Its exit code alone could be the doing
+        of user code."""
+        return float(_TIME.unpack_from(self._block, _AT_RETIRED)[0])
 
     @property
     def number(self) -> int:

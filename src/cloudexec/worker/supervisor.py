@@ -37,7 +37,7 @@ from cloudexec.wire.control import (
 from cloudexec.wire.envelope import Seal
 from cloudexec.wire.lane import SlotLane, widen
 from cloudexec.worker.capture import last_words
-from cloudexec.worker.slot import EXIT_RETIRED, POKE, SlotSettings, run_slot
+from cloudexec.worker.slot import POKE, SlotSettings, run_slot
 from cloudexec.worker.status import NEVER, Status
 from cloudexec.worker.system import OomCounter, die_with_parent, kill_group, nameless_file, watch_process
 
@@ -162,6 +162,10 @@ class Supervisor:
                 slot.frozen_since = NEVER
             elif call and deadline > now:
                 slot.status.armed = deadline
+            elif slot.status.leave_by <= now:
+                kill_group(slot.pid)
+            else:
+                slot.status.armed = slot.status.leave_by
 
     # --- processes ---
 
@@ -250,7 +254,7 @@ class Supervisor:
         kill_group(slot.pid)  # what it started and left behind
         del self._slots[slot.number]
         why = slot.why
-        if why == DownCause.DIED and exitcode == EXIT_RETIRED and slot.status.has_retired:
+        if why == DownCause.DIED and slot.status.leave_by != NEVER:  # all its calls are over, whatever it died of
             why = DownCause.RETIRED
         elif why == DownCause.DIED and exitcode == -signal.SIGKILL and self._oom.has_risen():
             why = DownCause.OUT_OF_MEMORY
