@@ -5,6 +5,7 @@ Called by: the tests here. Workers import this module by its name, so it is ligh
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import faulthandler
 import os
@@ -533,6 +534,12 @@ def leave_child(text: str) -> int:
 def leave_child_that_removes(folder: str) -> int:
     """A child process that removes what is in a folder, for ever; its id."""
     return subprocess.Popen(["/bin/sh", "-c", f"while :; do rm -rf {folder}/*; done"]).pid
+
+
+def leave_exit_function(name: str, *args: Any) -> int:
+    """Something of this module is to be done when the process ends."""
+    atexit.register(globals()[name], *args)
+    return os.getpid()
 
 
 def fork_and(what: str) -> int:

@@ -70,6 +70,21 @@ def test_a_thread_that_never_ends_does_not_hold_up_shutdown(new_executor):
     eventually(lambda: not is_alive(pid))
 
 
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        pytest.param("sleep", (3600,), id="hangs"),
+        pytest.param("exit_at_once", (7,), id="leaves with another exit code"),
+        pytest.param("kill_self", (signal.SIGKILL,), id="kills the process"),
+        pytest.param("refuse", ("not at exit",), id="raises"),
+    ],
+)
+def test_an_exit_function_left_behind_does_not_harm_the_call_after_the_last_one(new_executor, name, args):
+    executor = new_executor(1, max_tasks_per_child=1)
+    pids = [executor.submit(deeds.leave_exit_function, name, *args) for _ in range(2)]
+    assert pids[0].result(SOON) != pids[1].result(SOON)
+
+
 def test_the_output_of_a_child_left_behind_is_in_no_other_calls_output(single):
     child = single.submit(deeds.leave_child, "leftover").result(SOON)
     assert is_alive(child)
