@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudexec.errors import SignatureError, WireError
-from cloudexec.wire.envelope import KEY_BYTES, OVERHEAD, VERSION, Kind, Seal, new_key, read_head
+from cloudexec.wire.envelope import KEY_BYTES, MOST_BYTES, OVERHEAD, VERSION, Kind, Seal, new_key, read_head
 
 KEY = bytes(range(KEY_BYTES))
 SEAL = Seal(KEY)
@@ -132,3 +132,9 @@ def test_a_seal_does_not_pickle_and_does_not_show_its_key():
     with pytest.raises(TypeError, match="key"):
         pickle.dumps(SEAL)
     assert KEY.hex() not in repr(SEAL)
+
+
+def test_a_head_that_announces_more_than_any_message_holds_is_refused():
+    forged = struct.pack("<2sBBQ", b"cx", 1, int(Kind.OUTCOME), MOST_BYTES + 1)
+    with pytest.raises(WireError, match="none is longer"):
+        read_head(forged)

@@ -17,6 +17,7 @@ from cloudexec.errors import SignatureError, WireError
 
 VERSION: Final = 1
 KEY_BYTES: Final = 32
+MOST_BYTES: Final = 1 << 32
 
 _MAGIC: Final = b"cx"
 _HEAD: Final = struct.Struct("<2sBBQ")
@@ -102,4 +103,6 @@ def read_head(view: memoryview | bytearray | bytes, offset: int = 0) -> tuple[Ki
         raise WireError(f"expected a version {VERSION} message, got magic {magic!r} version {version}")
     if kind not in _KINDS:
         raise WireError(f"unknown kind of message: {kind}")
+    if length > MOST_BYTES:  # else a forged head would have its reader wait for ever
+        raise WireError(f"a message of {length:,} bytes is announced; none is longer than {MOST_BYTES:,}")
     return _KINDS[kind], length
