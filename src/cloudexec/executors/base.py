@@ -198,7 +198,6 @@ class Core:
         self._numbers = count(1)
         self._estimates: dict[int, Estimate] = {}
         self._closed = False
-        self._submitted = 0
 
     def submit(
         self, options: CallOptions, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -102,10 +102,6 @@ class Ledger:
         """Calls that could be cancelled now."""
         return self._placing.pending() + [call for _, _, call in self._paused if call.state is State.PAUSED]
 
-    def placed_calls(self) -> list[Call]:
-        """Calls that are in lanes."""
-        return [call for call in self._calls.values() if call.state is State.PLACED]
-
     def last_calls(self, lane_id: str, count: int) -> frozenset[int]:
         """Numbers of the last `count` calls of a lane."""
         lane = self._lanes.get(lane_id)

@@ -34,8 +34,7 @@ class Kind(IntEnum):
     REVOKE = 2  # drop what you have not started, client to slot
     OUTCOME = 3  # one attempt's end, slot to client
     INITIALIZER_FAILED = 4  # slot to client; the body is an outcome
-    SETUP = 5  # what a new slot must know, client to worker
-    GIVEN = 6  # one call that is the slot's already, client to slot
+    GIVEN = 5  # one call that is the slot's already, client to slot
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}

@@ -35,6 +35,7 @@ from cloudexec.ledger.calls import Cause
 from cloudexec.ledger.pace import Pace
 from cloudexec.store.directory import DirectoryStore
 from cloudexec.wire.control import (
+    FDS_PER_LANE,
     CannotFork,
     DownCause,
     KillCall,
@@ -61,7 +62,6 @@ _CAUSES: Final = {
 }
 _END_WAIT_S: Final = 2.0
 _QUIET_MS: Final = 2.0
-_LANE_FDS: Final = 4
 
 
 class LocalBackend:
@@ -259,7 +259,7 @@ class LocalBackend:
         return []
 
     def _slot_up(self, worker: WorkerProcess, message: SlotUp) -> LaneUp:
-        work, tokens_in, tokens_out, out = worker.control.take_fds(_LANE_FDS)
+        work, tokens_in, tokens_out, out = worker.control.take_fds(FDS_PER_LANE)
         feeder = Feeder(self._seal, work=work, tokens_in=tokens_in, tokens_out=tokens_out, out=out)
         lane_id = f"{slot_id(worker.id, message.slot)}:{message.pid}"
         lane = LaneProcess(lane_id, message.slot, message.pid, feeder)
