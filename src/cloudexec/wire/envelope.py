@@ -35,6 +35,9 @@ class Kind(IntEnum):
     OUTCOME = 3  # one attempt's end, slot to client
     INITIALIZER_FAILED = 4  # slot to client; the body is an outcome
     GIVEN = 5  # one call that is the slot's already, client to slot
+    REPORT = 6  # what a cloud worker tells, through a queue
+    CONTROL = 7  # what a client tells all its cloud workers, in an object
+    JOURNAL = 8  # what a client has submitted and heard, in an object
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
