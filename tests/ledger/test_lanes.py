@@ -3,7 +3,7 @@
 import pytest
 
 from cloudexec.ledger.actions import Break, DropWorker, Fail, KillCall, LaneEnd, Ping, Recall, WantLanes
-from cloudexec.ledger.calls import CallOptions, Cause
+from cloudexec.ledger.calls import Call, CallOptions, Cause
 from cloudexec.ledger.pace import Pace
 from tests.ledger.driving import DIED, LOST, Driver, retries
 
@@ -319,11 +319,62 @@ def pulling(n_calls=3, **kwargs):
     return ledger
 
 
-def test_a_queue_holds_work_ahead_for_every_slot_and_no_more():
-    ledger = pulling(10, mean_s=10.0)
-    assert ledger.ledger.n_placed == 2
+@pytest.mark.parametrize(
+    ("mean_s", "taken", "placed"),
+    [
+        pytest.param(None, [], 2, id="one call for each slot that is there or on its way"),
+        pytest.param(None, [1], 2, id="nothing ahead of a busy slot while nothing is known"),
+        pytest.param(10.0, [1], 2, id="nothing ahead of calls so long that one would rather cancel them"),
+        pytest.param(1.0, [1], 3, id="one ahead for each slot if calls are short"),
+        pytest.param(0.1, [1], 7, id="work for 0.3 s for each slot if they are shorter"),
+    ],
+)
+def test_a_queue_holds(mean_s, taken, placed):
+    ledger = pulling(10, mean_s=mean_s, pace=Pace(target_s=0.01, overhead_s=0.0, byte_s=0.0))
+    ledger.ledger.taken("a", taken, 0.0)
+    ledger.ledger.settle(0.0)
+    ledger.act()
+    assert ledger.ledger.n_placed == placed
+
+
+def test_a_call_that_was_put_back_is_in_the_queue_again_and_pays_nothing():
+    ledger = pulling(2, options=retries())
+    ledger.ledger.taken("a", [1, 2], 0.0)
+    ledger.ledger.requeued("queue", [(1, 2), (2, 1)], 0.0)
+    ledger.ledger.worker_down("w", DIED, {}, 0.0)
+    assert ledger.ends() == {}
+    assert [ledger.calls[number].attempts for number in (1, 2)] == [2, 1]
+    ledger.outcome(1, lane="b", attempt=2)
+    assert ledger.ends() == {1: "value"}
+
+
+def test_word_of_an_attempt_that_was_replaced_does_not_move_a_call():
+    ledger = pulling(1, options=retries(lost=1))
     ledger.ledger.taken("a", [1], 0.0)
-    assert ledger.places() == [("queue", [3])]
+    ledger.ledger.worker_down("w", LOST, {}, 0.0)
+    ledger.act()
+    assert ledger.calls[1].attempts == 2
+    ledger.ledger.requeued("queue", [(1, 1)], 0.0)
+    assert ledger.calls[1].attempts == 2
+
+
+def test_a_call_that_came_back_from_the_queue_can_be_cancelled():
+    ledger = pulling(1)
+    assert not ledger.ledger.cancel(ledger.calls[1])
+    ledger.ledger.given_back([1], 0.0)
+    ledger.ledger.take_actions()
+    ledger.ledger.given_back([1], 0.0)  # it is placed again at once, as a slot is free; the next time is cancelled
+    assert ledger.calls[1].attempts == 1
+
+
+def test_adopted_calls_are_in_the_queue():
+    ledger = Driver(lanes=0, max_lanes=2)
+    ledger.ledger.queue_up("queue", 0.0)
+    call = Call(7, ledger.estimate, ledger.options, 100)
+    call.attempts = 1
+    ledger.ledger.adopt("queue", [call], 0.0)
+    ledger.outcome(7, lane="a", attempt=1)
+    assert ledger.ends() == {7: "value"}
 
 
 def test_the_slot_that_took_a_call_pays_for_it():

@@ -55,6 +55,22 @@ class OutboundCall(Call):
         )
 
 
+class Chronicle(Protocol):
+    """Who writes down what must outlive the client. Called on the engine's thread."""
+
+    def submitted(self, calls: list[OutboundCall]) -> None:
+        """New calls, which nobody has placed yet."""
+        ...
+
+    def cancelled(self, number: int) -> None:
+        """A call will never run."""
+        ...
+
+    def failed(self, number: int, end: LaneEnd) -> None:
+        """A call is over without an outcome."""
+        ...
+
+
 class LaneUp(NamedTuple):
     """A slot can take calls."""
 
@@ -98,12 +114,43 @@ class InitializerError(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """A worker answered a ping."""
+    """A worker answered a ping. `holding`: the calls that it has, if messages may get lost on the way."""
 
     worker: str
+    holding: frozenset[int] | None = None
 
 
-Event = LaneUp | LaneDown | WorkerDown | StartFailed | Outcomes | InitializerError | Heard
+class Taken(NamedTuple):
+    """A slot has taken calls out of the shared queue."""
+
+    lane: str
+    numbers: list[int]
+
+
+class Requeued(NamedTuple):
+    """A worker that had to leave has put calls back into the shared queue, each (number, attempt)."""
+
+    attempts: list[tuple[int, int]]
+
+
+class GivenBack(NamedTuple):
+    """Calls were taken out of the shared queue, or out of a worker, before they started."""
+
+    numbers: list[int]
+
+
+Event = (
+    LaneUp
+    | LaneDown
+    | WorkerDown
+    | StartFailed
+    | Outcomes
+    | InitializerError
+    | Heard
+    | Taken
+    | Requeued
+    | GivenBack
+)
 
 
 class Backend(Protocol):
@@ -112,6 +159,11 @@ class Backend(Protocol):
     @property
     def pace(self) -> Pace:
         """Figures for forming batches."""
+        ...
+
+    @property
+    def queue(self) -> str | None:
+        """The id of the queue that slots share; calls are then placed there. None: each slot is given its own."""
         ...
 
     def want_lanes(self, count: int) -> None:

@@ -26,14 +26,18 @@ from typing import Any, Final
 
 from cloudexec.backends.protocol import (
     Backend,
+    Chronicle,
     Event,
+    GivenBack,
     Heard,
     InitializerError,
     LaneDown,
     LaneUp,
     OutboundCall,
     Outcomes,
+    Requeued,
     StartFailed,
+    Taken,
     WorkerDown,
 )
 from cloudexec.engine.callbacks import CallbackThread
@@ -68,10 +72,15 @@ _GATHER_S: Final = 0.001
 
 
 class Engine:
-    """Runs calls of one run on one backend."""
+    """Runs calls of one run on one backend. `chronicle` is told what must outlive the process."""
 
     def __init__(
-        self, run_id: str, ledger: Ledger, backend: Backend, release: Callable[[tuple[BlobRef, ...]], None]
+        self,
+        run_id: str,
+        ledger: Ledger,
+        backend: Backend,
+        release: Callable[[tuple[BlobRef, ...]], None],
+        chronicle: Chronicle | None = None,
     ) -> None:
         self.run_id = run_id
         self.pid = os.getpid()
@@ -79,6 +88,10 @@ class Engine:
         self._ledger = ledger
         self._backend = backend
         self._release = release
+        self._chronicle = chronicle
+        self._queue = backend.queue
+        if self._queue is not None:
+            ledger.queue_up(self._queue, time.monotonic())
         self._lock = threading.Lock()
         self._inbox: deque[list[OutboundCall]] = deque()
         self._requests: deque[tuple[Callable[[float], None], threading.Event]] = deque()
@@ -127,6 +140,17 @@ class Engine:
         """The backend, for its facts."""
         return self._backend
 
+    def adopt(self, calls: list[OutboundCall]) -> None:
+        """Take over the calls of an earlier client that were placed already. Before the first `submit`."""
+        assert self._queue is not None
+        self._open.update((call.number, call) for call in calls)
+        self._ledger.adopt(self._queue, calls, time.monotonic())
+
+    def start(self) -> None:
+        """Begin before the first `submit`."""
+        if not self._started:
+            self._start()
+
     def submit(self, calls: list[OutboundCall]) -> None:
         """Take over new calls. Returns at once."""
         self._inbox.append(calls)
@@ -167,7 +191,7 @@ class Engine:
         """Whether a call has started, and is not over."""
         with self._lock:
             lane = call.lane
-            if call.state is not State.PLACED or lane is None or self._dead:
+            if call.state is not State.PLACED or lane is None or lane == self._queue or self._dead:
                 return False
             unstarted = self._backend.unstarted(lane)
             return call.number not in self._ledger.last_calls(lane, unstarted)
@@ -262,6 +286,8 @@ class Engine:
         if call.number not in self._open or not self._ledger.cancel(call):
             return False
         self._forget(call)
+        if self._chronicle is not None:
+            self._chronicle.cancelled(call.number)
         self.counts["cancelled"] += 1
         return True
 
@@ -354,6 +380,8 @@ class Engine:
         self._in_burst = n_messages >= _BURST
         if drained:
             self._open.update((call.number, call) for call in drained)
+            if self._chronicle is not None:
+                self._chronicle.submitted(drained)
             self._ledger.submitted(drained, now_s)
 
     def _serve_requests(self, now_s: float) -> None:
@@ -377,7 +405,14 @@ class Engine:
         elif isinstance(event, StartFailed):
             ledger.start_failed(event.end, now_s)
         elif isinstance(event, Heard):
-            ledger.heard(event.worker, now_s)
+            ledger.heard(event.worker, now_s, event.holding)
+        elif isinstance(event, Taken):
+            ledger.taken(event.lane, event.numbers, now_s)
+        elif isinstance(event, Requeued):
+            assert self._queue is not None
+            ledger.requeued(self._queue, event.attempts, now_s)
+        elif isinstance(event, GivenBack):
+            ledger.given_back(event.numbers, now_s)
         elif isinstance(event, InitializerError):
             self._initializer_failed(event.outcome)
 
@@ -409,6 +444,8 @@ class Engine:
         while actions := self._ledger.take_actions():
             for action in actions:
                 if isinstance(action, (Resolve, Fail)):
+                    if self._chronicle is not None and isinstance(action, Fail):
+                        self._chronicle.failed(action.call.number, action.end)
                     self._ends.append(action)
                 else:
                     self._carry_out(action, now_s)

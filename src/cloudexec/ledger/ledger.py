@@ -226,6 +226,44 @@ class Ledger:
         self._placing.look_at(lane)
         self._placing.fill(now_s)
 
+    def requeued(self, queue_id: str, attempts: Iterable[tuple[int, int]], now_s: float) -> None:
+        """A worker that had to leave has put calls back into a shared queue, each (number, attempt).
+
+        That costs no retry: a worker that says so was ended by its service, or by us.
+        """
+        queue = self._queues[queue_id]
+        for number, attempt in attempts:
+            call, holder = self._calls.get(number), self._holder(number)
+            if call is None or holder is None or attempt < call.attempts:
+                continue  # it is over, or has been placed anew
+            holder.remove(number)
+            queue.add(call, call.cost_s)
+            call.attempts = attempt
+            call.placed_s = now_s
+            if holder is not queue:
+                self._placing.look_at(holder)
+
+    def given_back(self, numbers: Iterable[int], now_s: float) -> None:
+        """Calls that slots would have taken by themselves were taken out of their reach; they never started."""
+        for number in numbers:
+            call, holder = self._calls.get(number), self._holder(number)
+            if call is not None and holder is not None:
+                self._take_back(holder, [call])
+                if not holder.shared:
+                    self._placing.look_at(holder)
+        self._placing.fill(now_s)
+
+    def adopt(self, queue_id: str, calls: Iterable[Call], now_s: float) -> None:
+        """Calls of an earlier client that lie in a shared queue, or are held by workers not heard of yet."""
+        queue = self._queues[queue_id]
+        for call in calls:
+            self._calls[call.number] = call
+            call.state = State.PLACED
+            call.placed_s = now_s
+            queue.add(call, 0.0)
+        self._next_ping = min(self._next_ping, now_s + self._limits.ping_every_s)
+        self._grow(now_s)
+
     def returned(self, lane_id: str, count: int, now_s: float, place: bool = True) -> None:
         """The last `count` calls of a lane were taken back; they never started. Answers a Recall, even with 0.
 

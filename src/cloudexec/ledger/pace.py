@@ -45,6 +45,9 @@ class Pace:
     most_calls: int = 1024  # in one message
     most_bytes: int = 1 << 18
     shares: float = 1.0  # a batch is at most this part of a lane's fair share; 0.1 if calls cannot be taken back
+    message_s: float = 0.0  # what a message costs a lane: a batch of the whole fair share may take as long as that
+    ahead_s: float = 0.3  # work for each slot that a shared queue holds in advance
+    ahead_one_s: float = 2.0  # calls up to this length: one for each slot, at least
     growth: int = 4  # a batch is at most so many times the number of measurements
     can_recall: bool = True  # queued calls can be taken back from a lane
     recall_above_s: float = 0.002  # queued work worth taking back at once
@@ -59,4 +62,11 @@ class Pace:
         if not estimate.count:
             return 0
         fair = -(-n_pending // max(1, int(n_lanes / self.shares)))
+        if self.message_s:
+            worth_a_message = int(self.message_s / (estimate.mean_s + self.overhead_s))
+            fair = max(fair, min(worth_a_message, -(-n_pending // n_lanes)))
         return min(self.most_calls, self.growth * estimate.count, fair)
+
+    def ahead_work_s(self, cost_s: float) -> float:
+        """How much work a shared queue holds in advance for each slot, when the next call costs `cost_s`."""
+        return max(self.ahead_s, cost_s) if cost_s <= self.ahead_one_s else self.ahead_s

@@ -121,12 +121,21 @@ class Placing:
             self._steal(now_s)
 
     def _fill_queues(self, now_s: float) -> None:
+        """Put calls into a shared queue: one for each slot that has nothing to do, and a little ahead if calls are
+        known to be short. More would be out of reach for `cancel`, and for better batches later."""
         n_slots = max(len(self.lanes), self.n_expected, 1)
+        n_free = len(self.idle) + n_slots - len(self.lanes)
         for queue in self.queues.values():
             while (call := self._next_pending()) and (
-                len(queue.calls) < n_slots or queue.load_s < n_slots * self._pace.target_s
+                len(queue.calls) < n_free or self._is_worth_ahead(queue, call, n_slots)
             ):
                 self._place(queue, call, now_s)
+
+    def _is_worth_ahead(self, queue: Lane, call: Call, n_slots: int) -> bool:
+        if not call.estimate.count:
+            return False
+        cost_s = self._pace.cost_s(call)
+        return queue.load_s + cost_s <= n_slots * self._pace.ahead_work_s(cost_s)
 
     def _next_pending(self) -> Call | None:
         """The first pending call, without taking it; drops what is over."""

@@ -94,6 +94,11 @@ class LocalBackend:
         workers = {worker.id: worker.pid for worker in self._workers.values()}
         return workers | {lane.id: lane.pid for _, lane in self._lanes.values()}
 
+    @property
+    def queue(self) -> str | None:
+        """See Backend."""
+        return None
+
     # --- what the engine asks ---
 
     def want_lanes(self, count: int) -> None:
