@@ -13,6 +13,7 @@ import binascii
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from cloudexec.errors import WireError
@@ -23,6 +24,7 @@ SETTINGS_VARIABLE: Final = "CLOUDEXEC_WORKER"  # WorkerSettings, as JSON
 KEY_VARIABLE: Final = "CLOUDEXEC_KEY"  # the run's key, in hexadecimal digits
 _JSON_SIZE: Final = struct.Struct("<I")
 _OUTCOME_HEAD: Final = struct.Struct("<HI")
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class WorkerSettings(NamedTuple):
@@ -96,16 +98,16 @@ class Report(NamedTuple):
 
     worker: str
     number: int
-    up: list[LaneStart] = []
-    down: list[LaneStop] = []
-    outcomes: list[tuple[str, Outcome]] = []
-    held: dict[str, list[int]] | None = None
-    receipts: dict[str, list[int]] = {}
-    requeued: list[tuple[int, int]] = []
-    dropped: list[int] = []
+    up: Sequence[LaneStart] = ()
+    down: Sequence[LaneStop] = ()
+    outcomes: Sequence[tuple[str, Outcome]] = ()
+    held: Mapping[str, Sequence[int]] | None = None
+    receipts: Mapping[str, Sequence[int]] = _NOTHING
+    requeued: Sequence[tuple[int, int]] = ()
+    dropped: Sequence[int] = ()
     leaving: str = ""
     failed_start: bool = False
-    facts: Mapping[str, str] = {}
+    facts: Mapping[str, str] = _NOTHING
 
 
 class Control(NamedTuple):
@@ -117,8 +119,8 @@ class Control(NamedTuple):
 
     number: int
     client: str
-    stops: list[int] = []
-    leave: list[str] = []
+    stops: Sequence[int] = ()
+    leave: Sequence[str] = ()
     detached: bool = False
     n_workers: int = 1
 
@@ -130,7 +132,11 @@ def encode_report(report: Report) -> bytes:
     for lane, outcome in report.outcomes:
         body = encode_outcome(outcome)
         pieces += (_OUTCOME_HEAD.pack(lanes.setdefault(lane, len(lanes)), len(body)), body)
-    said = {name: value for name, value in report._asdict().items() if name != "outcomes" and value not in ([], {}, "")}
+    said = {
+        name: dict(value) if isinstance(value, Mapping) else value
+        for name, value in report._asdict().items()
+        if name != "outcomes" and value is not None and (value or name == "held")
+    }
     text = json.dumps({**said, "lanes": list(lanes)}, separators=(",", ":")).encode()
     return b"".join((_JSON_SIZE.pack(len(text)), text, *pieces))
 
