@@ -1,6 +1,6 @@
 """What a client and its local worker say to each other about slots.
 
-Called by: backends/local (client) and worker/supervisor.   Calls: nothing of ours but errors.
+Called by: worker/host (client) and worker/supervisor.   Calls: nothing of ours but errors.
 Layout:    one JSON array a line on a Unix stream socket, [name, field, ...]; the four feeder's ends of a new
            lane travel beside SlotUp as file descriptors, the worker's bell beside its
            first Pong. Nothing here is ever unpickled.

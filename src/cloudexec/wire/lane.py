@@ -1,6 +1,6 @@
 """The pipes between a feeder of calls and one slot, and how a call changes hands on them.
 
-Called by: backends/local (feeder's end) and worker/slot (slot's end).   Calls: envelope.py.
+Called by: worker/host (feeder's end) and worker/slot (slot's end).   Calls: envelope.py.
 
     feeder                                            slot
       | work   : BATCH and REVOKE messages  ------->   | reads when it has a token and no call in hand

@@ -8,5 +8,6 @@ Files:      __main__.py    the command line
             capture.py     what the call printed
             hygiene.py     what the call left changed, put back
             status.py      a few bytes that slot and supervisor share
+            host/          the near end of a supervisor: starts it, feeds its slots
             system.py      what Linux offers beyond POSIX, with substitutes elsewhere
 """

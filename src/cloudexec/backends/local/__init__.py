@@ -1,4 +1,4 @@
 """Workers as processes on this machine.
 
-Files: backend.py  the Backend;  process.py  one worker process and its lanes;  scratch.py  the run's directories
+Files: backend.py  the Backend;  scratch.py  the run's directories. What it does is done by worker/host.
 """

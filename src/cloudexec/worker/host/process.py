@@ -1,6 +1,6 @@
 """One worker process on this machine, its control channel and its lanes.
 
-Called by: backend.py.   Calls: `cloudexec.worker` in a child process, wire.control, wire.lane.
+Called by: host.py.   Calls: `cloudexec.worker` in a child process, wire.control, wire.lane.
 """
 
 from __future__ import annotations
