@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudexec.errors import WireError
+from cloudexec.ids import BlobRef
 from cloudexec.wire.messages import (
     FunctionTraits,
     Outcome,
     PackedCall,
     PackedFunction,
+    ShippedModule,
     Verdict,
     decode_batch,
     decode_outcome,
@@ -25,6 +27,14 @@ from cloudexec.wire.messages import (
 packed = st.binary(max_size=40)
 envs = st.none() | st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=8), max_size=3)
 picklers = st.sampled_from(["", "3.1.2"])
+modules = st.lists(
+    st.builds(
+        ShippedModule,
+        st.text(min_size=1, max_size=8),
+        st.builds(BlobRef, st.binary(min_size=32, max_size=32), st.integers(0, 2**64 - 1)),
+    ),
+    max_size=3,
+).map(tuple)
 
 
 @st.composite
@@ -32,7 +42,9 @@ def functions(draw):
     """Each with a digest of its own, as hashes are."""
     digests = draw(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=4, unique=True))
     return [
-        PackedFunction(digest, FunctionTraits(stateless=draw(st.booleans())), draw(packed), draw(picklers))
+        PackedFunction(
+            digest, FunctionTraits(stateless=draw(st.booleans())), draw(packed), draw(picklers), draw(modules)
+        )
         for digest in digests
     ]
 

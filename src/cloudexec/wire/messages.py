@@ -2,7 +2,7 @@
 
 Called by: the backends and engine (client), the slot (worker).   Calls: parts.py for pickles.
 Layout:    little-endian; a batch holds each function once, and calls name it by position.
-           Texts (environment) are JSON; nothing here pickles or unpickles.
+           Texts (environment) are JSON; nothing here pickles or unpickles. A function's modules stand before its code.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from cloudexec.errors import WireError
+from cloudexec.ids import BlobRef
 
 _BATCH: Final = struct.Struct("<IIIBBB")
-_FUNCTION: Final = struct.Struct("<32sBI")
+_FUNCTION: Final = struct.Struct("<32sBHI")
+_MODULE: Final = struct.Struct("<32sQH")
 _CALL: Final = struct.Struct("<QHHHdI")
 _OUTCOME: Final = struct.Struct("<QHBdddQ")
 
@@ -28,16 +30,25 @@ class FunctionTraits(NamedTuple):
     stateless: bool = False  # holds nothing that a call could change: one unpickled copy may be reused
 
 
-class PackedFunction(NamedTuple):
-    """A function, ready to travel. `digest` (32 bytes) names it in workers' caches.
+class ShippedModule(NamedTuple):
+    """A top-level module of the user's that travels along: the blob is a zip file of its sources."""
 
-    `pickler` is the cloudpickle version that reading it asks for; empty when plain pickle does.
+    name: str
+    bundle: BlobRef
+
+
+class PackedFunction(NamedTuple):
+    """A function, ready to travel. `digest` (32 bytes) names it, with its modules, in workers' caches.
+
+    `pickler` is the cloudpickle version that reading it asks for; empty when plain pickle does. `modules` must be in
+    place before anything of the call is unpickled.
     """
 
     digest: bytes
     traits: FunctionTraits
     packed: bytes
     pickler: str = ""
+    modules: tuple[ShippedModule, ...] = ()
 
 
 class PackedCall(NamedTuple):
@@ -115,8 +126,14 @@ def encode_batch(calls: Sequence[PackedCall]) -> bytes:
     return b"".join([head, version, env_text, *function_pieces, *call_pieces])
 
 
-def _encode_function(function: PackedFunction) -> tuple[bytes, bytes]:
-    return _FUNCTION.pack(function.digest, function.traits.stateless, len(function.packed)), function.packed
+def _encode_function(function: PackedFunction) -> list[bytes]:
+    modules, packed = function.modules, function.packed
+    pieces = [_FUNCTION.pack(function.digest, function.traits.stateless, len(modules), len(packed))]
+    for name, bundle in modules:
+        text = name.encode()
+        pieces += (_MODULE.pack(bundle.digest, bundle.size, len(text)), text)
+    pieces.append(packed)
+    return pieces
 
 
 def decode_batch(body: bytes | memoryview) -> Batch:
@@ -141,10 +158,13 @@ def _read_calls(
 ) -> Iterator[PackedCall]:
     functions = []
     for _ in range(n_functions):
-        digest, traits, length = _FUNCTION.unpack_from(view, at)
+        digest, traits, n_modules, length = _FUNCTION.unpack_from(view, at)
         at += _FUNCTION.size
+        modules: tuple[ShippedModule, ...] = ()
+        if n_modules:
+            modules, at = _read_modules(view, at, n_modules)
         code = bytes(_slice(view, at, length))
-        functions.append(PackedFunction(digest, FunctionTraits(stateless=bool(traits)), code))
+        functions.append(PackedFunction(digest, FunctionTraits(stateless=bool(traits)), code, "", modules))
         at += length
     for _ in range(n_calls):
         number, attempt, index, which, timeout_s, length = _CALL.unpack_from(view, at)
@@ -155,6 +175,16 @@ def _read_calls(
         at += length
     if at != len(view):
         raise ValueError(f"{len(view) - at} bytes stand behind the last call")
+
+
+def _read_modules(view: memoryview, at: int, n_modules: int) -> tuple[tuple[ShippedModule, ...], int]:
+    modules = []
+    for _ in range(n_modules):
+        digest, size, length = _MODULE.unpack_from(view, at)
+        at += _MODULE.size
+        modules.append(ShippedModule(str(_slice(view, at, length), "utf-8"), BlobRef(digest, size)))
+        at += length
+    return tuple(modules), at
 
 
 def _slice(view: memoryview, at: int, length: int) -> memoryview:
