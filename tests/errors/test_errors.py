@@ -95,6 +95,9 @@ def test_the_text_says_what_happened_and_what_to_try(kind):
         pytest.param("SignatureError", errors.WireError, id="a wrong signature is a kind of damage"),
         pytest.param("InitializerFailed", concurrent.futures.BrokenExecutor, id="initializer: broken by contract"),
         pytest.param("WorkerStartFailed", concurrent.futures.BrokenExecutor, id="no worker: broken"),
+        pytest.param("CapacityUnavailable", errors.WorkerStartFailed, id="no room is a failed start"),
+        pytest.param("ImagePullFailed", errors.WorkerStartFailed, id="no image is a failed start"),
+        pytest.param("TaskStopped", errors.WorkerLost, id="a stopped container is a lost worker"),
         pytest.param("EngineFailed", concurrent.futures.BrokenExecutor, id="engine dead: broken"),
     ],
 )
@@ -105,7 +108,8 @@ def test_an_error_is_also_what_callers_catch(kind, base):
 
 def test_only_what_ends_the_executor_is_a_broken_executor():
     broken = {kind.__name__ for kind in CLASSES if issubclass(kind, concurrent.futures.BrokenExecutor)}
-    assert broken == {"InitializerFailed", "WorkerStartFailed", "EngineFailed"}
+    starts = {"WorkerStartFailed", "CapacityUnavailable", "ImagePullFailed"}
+    assert broken == {"InitializerFailed", "EngineFailed"} | starts
 
 
 @pytest.mark.parametrize(

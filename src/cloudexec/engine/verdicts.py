@@ -8,15 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from cloudexec.errors import (
-    CallCrashed,
-    CallStopped,
-    CallTimeout,
-    CloudexecError,
-    OutOfMemory,
-    WorkerLost,
-    WorkerStartFailed,
-)
+from cloudexec import errors
+from cloudexec.errors import CallCrashed, CallStopped, CallTimeout, CloudexecError, OutOfMemory
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Call, Cause
 
@@ -32,13 +25,23 @@ def failure_of(call: Call, end: LaneEnd, label: str) -> CloudexecError:
         limit_s = call.options.timeout_s
         return CallTimeout(f"{label}{tries} ran longer than timeout_s={limit_s:g}; {end.detail}", limit_s)
     if end.cause in _KINDS:
-        return _KINDS[end.cause](f"{label}{tries} ended its process: {end.detail}", end.exitcode)
-    return WorkerLost(f"{label}{tries} lost its worker: {end.detail}")
+        remedy = end.remedy or None
+        return _KINDS[end.cause](f"{label}{tries} ended its process: {end.detail}", end.exitcode, remedy=remedy)
+    return _named(end, "WorkerLost", f"{label}{tries} lost its worker: {end.detail}")
 
 
 def breakdown_of(end: LaneEnd) -> CloudexecError:
     """The exception of every call when no worker can be started."""
-    return WorkerStartFailed(f"no worker could be started: {end.detail}")
+    return _named(end, "WorkerStartFailed", f"no worker could be started: {end.detail}")
+
+
+def _named(end: LaneEnd, usual: str, what: str) -> CloudexecError:
+    """An error of the class that the backend names, if it is one of the usual class."""
+    kind: type[CloudexecError] = getattr(errors, usual)
+    named = getattr(errors, end.error, None) if end.error else None
+    if isinstance(named, type) and issubclass(named, kind):
+        kind = named
+    return kind(what, remedy=end.remedy or None)
 
 
 def annotate(error: BaseException, note: str) -> None:

@@ -14,27 +14,48 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloudexec.errors.broken import EngineFailed, InitializerFailed, WorkerStartFailed
+    from cloudexec.errors.broken import (
+        CapacityUnavailable,
+        EngineFailed,
+        ImagePullFailed,
+        InitializerFailed,
+        WorkerStartFailed,
+    )
 
 __all__ = [
+    "AccessDenied",
+    "AwsError",
     "BlobMissing",
     "CallCrashed",
     "CallExited",
     "CallStopped",
     "CallTimeout",
+    "CapacityUnavailable",
     "CloudexecError",
+    "ConnectionLost",
+    "CredentialsExpired",
+    "CredentialsMissing",
     "EngineFailed",
     "ExecutorClosed",
     "ExecutorForked",
     "ExecutorNotPicklable",
+    "ImagePullFailed",
     "InitializerFailed",
+    "NoSuchKey",
     "OutOfMemory",
+    "PreconditionFailed",
     "RemoteError",
     "RemoteTraceback",
     "ResultUnreadable",
+    "RunBusy",
+    "RunDetached",
+    "RunMissing",
+    "RunTakenOver",
     "SettingsError",
     "SignatureError",
     "StoreFull",
+    "TaskStopped",
+    "Throttled",
     "UnpicklableArgument",
     "UnpicklableResult",
     "VersionMismatch",
@@ -43,7 +64,17 @@ __all__ = [
     "WorkerStartFailed",
 ]
 
-_BROKEN = frozenset({"EngineFailed", "InitializerFailed", "WorkerStartFailed"})
+_BROKEN = frozenset(
+    {
+        "CapacityUnavailable",
+        "EngineFailed",
+        "ImagePullFailed",
+        "InitializerFailed",
+        "RunDetached",
+        "RunTakenOver",
+        "WorkerStartFailed",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -209,6 +240,24 @@ class WorkerLost(CloudexecError):
     remedy = "see the cause named above; Retry(lost=...) allows more attempts"
 
 
+class TaskStopped(WorkerLost):
+    """The container that held the call was stopped: Spot, its host, somebody, or its own process."""
+
+    remedy = "see the reason named above; Retry(lost=...) allows more attempts"
+
+
+class RunMissing(CloudexecError, LookupError):
+    """There is no run of this id where it was looked for, or its key is not known here."""
+
+    remedy = "check the id and the bucket; attach on the machine that started the run, or give its key"
+
+
+class RunBusy(CloudexecError):
+    """Another client that seems alive has the run."""
+
+    remedy = "shut that client down or detach it; take_over=True takes the run from it, and its futures fail"
+
+
 class VersionMismatch(CloudexecError):
     """Client and worker run different versions of Python or cloudpickle, so pickles cannot be trusted."""
 
@@ -230,6 +279,85 @@ class BlobMissing(CloudexecError, LookupError):
     """A blob that a call refers to is not in the store."""
 
     remedy = "something removed the run's files while it was alive; run the call again"
+
+
+# --- AWS -------------------------------------------------------------------------------------
+
+
+class AwsError(CloudexecError):
+    """AWS refused a request. Arguments: what, the service's code, HTTP status, request id."""
+
+    remedy = "look the code up in the documentation of the service; AWS support asks for the request id"
+
+    @property
+    def code(self) -> str:
+        """The service's own name for what went wrong, such as `QueueDoesNotExist`; empty if it gave none."""
+        return str(self.args[1]) if len(self.args) > 1 else ""
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status of the answer; None if there was no answer."""
+        status = self.args[2] if len(self.args) > 2 else None
+        return status if isinstance(status, int) else None
+
+    @property
+    def request_id(self) -> str:
+        """The service's id of the request; empty if it gave none."""
+        return str(self.args[3]) if len(self.args) > 3 else ""
+
+
+class AccessDenied(AwsError):
+    """The credentials are not allowed to do this, or AWS does not know them."""
+
+    remedy = "check whose credentials these are (aws sts get-caller-identity), and that their policy allows the request"
+
+
+class CredentialsMissing(AwsError):
+    """No credentials were found; the text names every place that was tried."""
+
+    remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, give the task or instance a role, or run `aws sso login`"
+
+
+class CredentialsExpired(AwsError):
+    """The credentials' time is over, and their source has no newer ones."""
+
+    remedy = "log in again (aws sso login), or export fresh temporary credentials"
+
+
+class Throttled(AwsError):
+    """AWS asked to slow down, and went on doing so after all repeats."""
+
+    remedy = "use fewer workers or runs at once, or ask AWS for a higher quota of the named service"
+
+
+class NoSuchKey(AwsError, LookupError):
+    """There is no object under this key."""
+
+    remedy = "check bucket and key; a lifecycle rule or another process may have removed the object"
+
+
+class PreconditionFailed(AwsError):
+    """A conditional request found another state: somebody else wrote the object first."""
+
+    remedy = "read the object again and decide anew"
+
+
+class ConnectionLost(AwsError):
+    """No connection, or it broke before the answer was complete. Arguments: what, whether AWS may have acted."""
+
+    remedy = (
+        "check network, endpoint, proxy and security groups; a worker in a private subnet needs NAT or VPC endpoints"
+    )
+
+    @property
+    def code(self) -> str:
+        """Always empty: there was no answer."""
+        return ""
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether AWS may have carried the request out; False if it certainly never got all of it."""
+        return len(self.args) > 1 and self.args[1] is True
 
 
 # --- us --------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ class LaneEnd(NamedTuple):
 
     cause: what it means for the call that ran. exitcode: of the process, minus the signal. killed_call: the call
     that it was killed for, 0 if none. stopped: because the user asked. retired: it had done its share of calls.
+    error, remedy: the name of the error class that says it best and what to try, where a backend knows more than
+    `cause` does; plain text, because the journal keeps it.
     """
 
     cause: Cause
@@ -23,6 +25,8 @@ class LaneEnd(NamedTuple):
     killed_call: int = 0
     stopped: bool = False
     retired: bool = False
+    error: str = ""
+    remedy: str = ""
 
 
 class Place(NamedTuple):
