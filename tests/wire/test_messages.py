@@ -99,6 +99,14 @@ def test_a_batch_tells_the_cloudpickle_version_that_anything_in_it_asks_for(call
     assert decode_batch(encode_batch(calls)).pickler == max(asked, default="")
 
 
+@given(batches())
+def test_a_batch_that_is_passed_on_keeps_the_versions_of_its_client(calls):
+    first = decode_batch(encode_batch(calls, (3, 9), "2.0.7"))
+    again = decode_batch(encode_batch(first.calls, first.python, first.pickler))
+    assert again == first
+    assert (again.python, again.pickler) == ((3, 9), "2.0.7")
+
+
 def test_a_function_travels_once_however_many_calls_use_it():
     code = bytes(10_000)
     function = PackedFunction(bytes(32), FunctionTraits(), code)

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from cloudexec.errors import WireError
@@ -22,7 +23,11 @@ _CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux; elsewhere the
 
 
 class Setup(NamedTuple):
-    """First message to a worker: all that its slots need to know. Bytes travel as base64 or hex text."""
+    """First message to a worker: all that its slots need to know. Bytes travel as base64 or hex text.
+
+    store_roots: directories, which are removed when the client dies. store: where blobs lie if not only there; see
+    worker/stores.py.
+    """
 
     run_id: str
     worker_id: str
@@ -34,6 +39,7 @@ class Setup(NamedTuple):
     max_tasks_per_child: int
     initializer: str
     inline_bytes: int
+    store: Mapping[str, str] = {}
 
 
 class WantSlots(NamedTuple):
@@ -104,6 +110,7 @@ class DownCause:
     FROZEN = "frozen"  # we killed it: somebody had suspended it (SIGSTOP)
     OUT_OF_MEMORY = "oom"  # the kernel killed it
     DIED = "died"  # it ended by itself or by somebody else's signal
+    LOST = "lost"  # its supervisor had died
 
 
 Message = Setup | WantSlots | KillCall | Ping | Stop | SlotUp | SlotDown | Pong | CannotFork

@@ -105,13 +105,15 @@ _VERDICTS: Final = tuple(Verdict)
 _OUT_FOLLOWS: Final = 0x80
 
 
-def encode_batch(calls: Sequence[PackedCall]) -> bytes:
-    """The body of a BATCH message."""
+def encode_batch(
+    calls: Sequence[PackedCall], python: tuple[int, int] = sys.version_info[:2], pickler: str = ""
+) -> bytes:
+    """The body of a BATCH message. `python` and `pickler` are the client's: a worker that passes calls on knows them
+    from the batch in which they came."""
     functions: dict[bytes, int] = {}
     envs: dict[str, int] = {}
     function_pieces: list[bytes] = []
     call_pieces: list[bytes | memoryview] = []
-    pickler = ""
     for number, attempt, function, packed, timeout_s, env, call_pickler, _attachments in calls:
         pickler = pickler or function.pickler or call_pickler
         index = functions.get(function.digest)
@@ -122,7 +124,7 @@ def encode_batch(calls: Sequence[PackedCall]) -> bytes:
         call_pieces += (_CALL.pack(number, attempt, index, which, timeout_s, len(packed)), packed)
     env_text = json.dumps(list(envs)).encode() if envs else b""
     version = pickler.encode()
-    head = _BATCH.pack(len(functions), len(calls), len(env_text), *sys.version_info[:2], len(version))
+    head = _BATCH.pack(len(functions), len(calls), len(env_text), *python, len(version))
     return b"".join([head, version, env_text, *function_pieces, *call_pieces])
 
 

@@ -48,6 +48,7 @@ _CAUSES: Final = {
     DownCause.TIMEOUT: Cause.TIMEOUT,
     DownCause.OUT_OF_MEMORY: Cause.OOM,
     DownCause.FROZEN: Cause.LOST,
+    DownCause.LOST: Cause.LOST,
     DownCause.STOPPED: Cause.CRASH,
     DownCause.DIED: Cause.CRASH,
     DownCause.RETIRED: Cause.CRASH,

@@ -32,6 +32,7 @@ CAUSES: Final = {
     DownCause.TIMEOUT: Cause.TIMEOUT,
     DownCause.OUT_OF_MEMORY: Cause.OOM,
     DownCause.FROZEN: Cause.LOST,
+    DownCause.LOST: Cause.LOST,
     DownCause.STOPPED: Cause.CRASH,
     DownCause.DIED: Cause.CRASH,
     DownCause.RETIRED: Cause.CRASH,
@@ -40,6 +41,7 @@ _WHY: Final = {
     DownCause.TIMEOUT: "was killed because the call's timeout_s was over",
     DownCause.STOPPED: "was killed because the call was stopped",
     DownCause.FROZEN: "was suspended (SIGSTOP) and therefore killed",
+    DownCause.LOST: "ended with its worker's supervisor",
     DownCause.OUT_OF_MEMORY: "was killed by the kernel because memory ran out",
 }
 

@@ -73,6 +73,7 @@ _WHY: Final = {
     DownCause.TIMEOUT: "was killed because the call's timeout_s was over",
     DownCause.STOPPED: "was killed because the call was stopped",
     DownCause.FROZEN: "was suspended (SIGSTOP) and therefore killed",
+    DownCause.LOST: "ended with its supervisor",
     DownCause.OUT_OF_MEMORY: "was killed by the kernel because memory ran out",
 }
 
