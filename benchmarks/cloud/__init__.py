@@ -1,0 +1,13 @@
+"""A bed for benchmarks: AWS's answers with AWS's latencies, and a simulated fleet, in one process on loopback.
+
+Called by: ecs.py, beside this folder.
+Files:     emulator.py    the process: all services behind one endpoint; `python -m cloud.emulator`
+           door.py        HTTP/1.1, as little of it as AWS's clients need
+           latency.py     timers, and how long each service takes
+           bill.py        requests by side, service and operation; their list price
+           queues.py      queues with long polls and visibility;   sqs.py   their HTTP face
+           s3.py, ecs.py, functions.py, control.py                 the other services' faces
+           fleet.py       simulated workers, which talk as the real agent does, without HTTP
+           measures.py    one measurement of our executor, in a process of its own
+           lithops_measures.py   the same of Lithops, in an environment of its own (lithops_env.sh)
+"""
