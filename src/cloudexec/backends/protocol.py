@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from cloudexec.errors import CloudexecError
 from cloudexec.ids import BlobRef
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Call, CallOptions
@@ -139,17 +140,14 @@ class GivenBack(NamedTuple):
     numbers: list[int]
 
 
+class Broken(NamedTuple):
+    """The backend can never run a call again; every open call ends with this error."""
+
+    error: CloudexecError
+
+
 Event = (
-    LaneUp
-    | LaneDown
-    | WorkerDown
-    | StartFailed
-    | Outcomes
-    | InitializerError
-    | Heard
-    | Taken
-    | Requeued
-    | GivenBack
+    LaneUp | LaneDown | WorkerDown | StartFailed | Outcomes | InitializerError | Heard | Taken | Requeued | GivenBack | Broken
 )
 
 

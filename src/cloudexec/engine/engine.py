@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from cloudexec.backends.protocol import (
     Backend,
+    Broken,
     Chronicle,
     Event,
     GivenBack,
@@ -44,7 +45,7 @@ from cloudexec.engine.callbacks import CallbackThread
 from cloudexec.engine.delivery import Delivery, copy_of
 from cloudexec.engine.lifetime import register, unregister
 from cloudexec.engine.verdicts import breakdown_of
-from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed
+from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed, RunDetached
 from cloudexec.ids import BlobRef
 from cloudexec.ledger.actions import (
     Action,
@@ -100,6 +101,7 @@ class Engine:
         self._withdrawn: list[OutboundCall] = []
         self._stopping: list[OutboundCall] = []
         self._stop_again_at = NEVER
+        self._left: list[OutboundCall] = []  # to whom RunDetached is to be told
         self._asleep = False
         self._in_burst = False
         self._closing = False
@@ -146,10 +148,21 @@ class Engine:
         self._open.update((call.number, call) for call in calls)
         self._ledger.adopt(self._queue, calls, time.monotonic())
 
-    def start(self) -> None:
-        """Begin before the first `submit`."""
+    def start(self, first: Callable[[], None]) -> None:
+        """Begin before the first `submit`, with `first` on the engine's thread."""
+        self._requests.append((lambda _now_s: first(), threading.Event()))
         if not self._started:
             self._start()
+
+    def detach(self) -> None:
+        """Leave all open calls to the backend's queue and workers. Their sinks get RunDetached. Waits."""
+        if not self._started:
+            self.start(lambda: None)
+        done = threading.Event()
+        self._requests.append((self._detach, done))
+        self._backend_wake()
+        done.wait()
+        self.join()
 
     def submit(self, calls: list[OutboundCall]) -> None:
         """Take over new calls. Returns at once."""
@@ -263,6 +276,15 @@ class Engine:
             self._asleep = False
             self._backend.wake()
 
+    def _detach(self, now_s: float) -> None:
+        self._closing = True
+        self._ledger.flush(now_s)
+        self._act(now_s)
+        self._backend.detach()  # type: ignore[attr-defined]  # only executors whose backend can do it offer it
+        self._breakdown = self._breakdown or RunDetached(f"run {self.run_id} was detached from this executor")
+        self._left = list(self._open.values())
+        self._open.clear()
+
     def _recall_and_cancel(self, call: OutboundCall, now_s: float) -> bool:
         if call.lane is not None:
             self._recall(call.lane, now_s)
@@ -351,10 +373,12 @@ class Engine:
             for end in ends:
                 self._open.pop(end.call.number, None)
             withdrawn, self._withdrawn = self._withdrawn, []
+            left, self._left = self._left, []
             over = self._closing and not self._open and not self._inbox
         for call in withdrawn:
             call.sink.withdraw(call)
         self._deliver_all(ends)
+        self._bury(left)
         return not over
 
     def _wait(self) -> list[Event]:
@@ -415,6 +439,8 @@ class Engine:
             ledger.given_back(event.numbers, now_s)
         elif isinstance(event, InitializerError):
             self._initializer_failed(event.outcome)
+        elif isinstance(event, Broken):
+            self._break(event.error)
 
     def _take_outcomes(self, event: Outcomes, now_s: float) -> None:
         lane, take = event.lane, self._ledger.outcome
@@ -436,8 +462,11 @@ class Engine:
         cause = load_failure(outcome.value, self._backend.fetch)
         error = InitializerFailed(f"the initializer raised {type(cause).__name__}: {cause}")
         error.__cause__ = cause
+        self._break(error)
+
+    def _break(self, error: CloudexecError) -> None:
         self._breakdown = self._breakdown or error
-        self._ledger.break_down(LaneEnd(Cause.LOST, "the initializer failed"))
+        self._ledger.break_down(LaneEnd(Cause.LOST, error.what))
 
     def _act(self, now_s: float) -> None:
         """Carry out what the ledger wants until it wants no more; note the calls that are over."""

@@ -122,6 +122,15 @@ class UnpicklableArgument(CloudexecError, pickle.PicklingError):
     )
 
 
+class ModuleNotShippable(CloudexecError):
+    """A local module that a call needs cannot travel with it: too large, or unreadable."""
+
+    remedy = (
+        "move data out of the package, install the package where the workers run, "
+        "or name what shall travel yourself with modules=[...]"
+    )
+
+
 class ExecutorClosed(CloudexecError, RuntimeError):
     """`submit` or `map` was called after `shutdown`."""
 

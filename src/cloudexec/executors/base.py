@@ -189,12 +189,26 @@ class CloudExecutor(Submits):
 
 
 class Core:
-    """What an executor and its views share."""
+    """What an executor and its views share.
 
-    def __init__(self, engine: Engine, packer: Packer, max_workers: int) -> None:
+    attach: whether buffers travel beside messages (pipes) or in them (queues). prepare: called before the first
+    submission; may raise what is wrong with the settings.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        packer: Packer,
+        max_workers: int,
+        *,
+        attach: bool = True,
+        prepare: Callable[[], object] | None = None,
+    ) -> None:
         self.engine = engine
         self.packer = packer
         self.max_workers = max_workers
+        self._attach = attach
+        self._prepare = prepare
         self._numbers = count(1)
         self._estimates: dict[int, Estimate] = {}
         self._closed = False
@@ -208,7 +222,9 @@ class Core:
         refs: tuple[BlobRef, ...] = ()
         try:
             function, refs = self.packer.pack_function(fn)
-            packed = self.packer.pack_arguments(args, kwargs, attach=True)
+            packed = self.packer.pack_arguments(args, kwargs, attach=self._attach)
+            if packed.modules:
+                function = self.packer.with_modules(function, packed.modules)
         except CloudexecError as error:
             self.packer.release(refs)
             self.engine.counts["failed"] += 1
@@ -250,6 +266,18 @@ class Core:
         mapping = Mapping(make_calls, submit, self.engine.drop, release, inputs, pure, window, deadline_s)
         return mapping.results()
 
+    def restore(self, calls: list[OutboundCall]) -> list[Future[Any]]:
+        """Futures for calls of an earlier client; later calls are numbered on from theirs."""
+        now_s = time.time()
+        futures = []
+        for call in calls:
+            future: Future[Any] = Future(self.engine, call.number, now_s)
+            future._call = call
+            call.sink = future
+            futures.append(future)
+        self._numbers = count(max((call.number for call in calls), default=0) + 1)
+        return futures
+
     def _make_calls(
         self,
         options: CallOptions,
@@ -269,7 +297,7 @@ class Core:
         with self.packer.trusting() if pure else nullcontext():
             for args in arguments:
                 try:
-                    packed, refs, pickler, attachments = pack(args, {}, attach=True)
+                    packed, refs, pickler, attachments, modules = pack(args, {}, attach=self._attach)
                 except CloudexecError as error:
                     self.engine.counts["failed"] += 1
                     calls.append(error)
@@ -277,10 +305,9 @@ class Core:
                 if function_refs:
                     self.packer.add_use(function_refs)
                     refs += function_refs
+                called = self.packer.with_modules(function, modules) if modules else function
                 calls.append(
-                    OutboundCall(
-                        next(numbers), estimate, options, function, packed, refs, pickler, harvest, attachments
-                    )
+                    OutboundCall(next(numbers), estimate, options, called, packed, refs, pickler, harvest, attachments)
                 )
         return calls
 
@@ -310,6 +337,9 @@ class Core:
             raise self.engine.breakdown
         if self._closed or self.engine.is_closing:
             raise ExecutorClosed
+        if self._prepare is not None:
+            self._prepare()
+            self._prepare = None
 
     def shutdown(self, *, wait: bool, cancel: bool = False, kill: bool = False) -> None:
         """See Submits.shutdown."""

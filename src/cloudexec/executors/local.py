@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from operator import index
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cloudexec.backends.local.backend import LocalBackend
 from cloudexec.backends.local.scratch import make_roots
@@ -27,6 +27,9 @@ from cloudexec.store.memory import address_of
 from cloudexec.wire.control import Setup
 from cloudexec.wire.envelope import Seal, new_key
 
+if TYPE_CHECKING:
+    from cloudexec.serialization.shipping import Modules
+
 INLINE_BYTES: Final = 1 << 20  # of an argument: a pipe carries this as fast as a file does
 RESULT_INLINE_BYTES: Final = 1 << 17  # results are signed whole, which takes longer than a file
 
@@ -39,7 +42,8 @@ class LocalExecutor(CloudExecutor):
     max_tasks_per_child: calls after which a process is replaced by a fresh one.
     timeout_s, retries, env, name: defaults for all calls, see `with_options`.
     store_dir: where large arguments and results lie meanwhile; shared memory by default, then the temporary
-    directory. on_error: see CloudExecutor.
+    directory. on_error: see CloudExecutor. modules: None, as workers import from where this process does; or what is
+    to travel as it does to a cloud: "auto", or names and paths of modules (docs/modules.md).
 
     Nothing is started before the first call. Functions and arguments may be lambdas, local classes, and whatever
     else cloudpickle takes. Errors: SettingsError.
@@ -57,6 +61,7 @@ class LocalExecutor(CloudExecutor):
         env: Mapping[str, str] | None = None,
         name: str | None = None,
         store_dir: str | os.PathLike[str] | None = None,
+        modules: Modules = None,
         on_error: OnError = "wait",
     ) -> None:
         n_workers = usable_cpus() if max_workers is None else _positive("max_workers", max_workers)
@@ -66,7 +71,7 @@ class LocalExecutor(CloudExecutor):
         options = CallOptions(
             timeout_s=timeout_s, retry=Retry.of(retries), env=checked_env(env) if env else None, name=name
         )
-        run = _Run(None if store_dir is None else os.fspath(store_dir))
+        run = _Run(None if store_dir is None else os.fspath(store_dir), modules)
         core = run.core(n_workers, max_tasks, initializer, initargs)
         super().__init__(core, options, on_error)
 
@@ -74,11 +79,11 @@ class LocalExecutor(CloudExecutor):
 class _Run:
     """Puts together what one run needs."""
 
-    def __init__(self, store_dir: str | None) -> None:
+    def __init__(self, store_dir: str | None, modules: Modules) -> None:
         self._id = new_run_id()
         self._key = new_key()
         self._store = DirectoryStore(make_roots(self._id, store_dir))
-        self._packer = Packer(BlobBook(self._store, address_of), INLINE_BYTES)
+        self._packer = Packer(BlobBook(self._store, address_of), INLINE_BYTES, modules)
 
     def core(
         self,
@@ -88,8 +93,7 @@ class _Run:
         initargs: tuple[Any, ...],
     ) -> Core:
         """The executor's inside."""
-        start = {"initializer": initializer, "initargs": tuple(initargs)}
-        packed = self._packer.pack_arguments((), start).packed if initializer else b""
+        packed = self._packer.pack_initializer(initializer, initargs) if initializer else b""
 
         def setup_for(worker_id: str) -> Setup:
             return Setup(

@@ -264,6 +264,16 @@ class Ledger:
         self._next_ping = min(self._next_ping, now_s + self._limits.ping_every_s)
         self._grow(now_s)
 
+    def flush(self, now_s: float) -> None:
+        """Put every call that is not placed into the shared queue."""
+        for _, _, call in self._paused:
+            if call.state is State.PAUSED:
+                self._n_paused -= 1
+                call.state = State.PENDING
+                self._placing.add_first([call])
+        self._paused.clear()
+        self._placing.flush(now_s)
+
     def returned(self, lane_id: str, count: int, now_s: float, place: bool = True) -> None:
         """The last `count` calls of a lane were taken back; they never started. Answers a Recall, even with 0.
 

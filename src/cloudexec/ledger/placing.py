@@ -131,6 +131,12 @@ class Placing:
             ):
                 self._place(queue, call, now_s)
 
+    def flush(self, now_s: float) -> None:
+        """Put every pending call into a shared queue: nobody will be here to do it later."""
+        for queue in self.queues.values():
+            while call := self._next_pending():
+                self._place(queue, call, now_s)
+
     def _is_worth_ahead(self, queue: Lane, call: Call, n_slots: int) -> bool:
         if not call.estimate.count:
             return False

@@ -1,0 +1,137 @@
+"""The object that all workers of a run read: the client's heartbeat, and what they shall do.
+
+Called by: backend.py, on its loop.   Calls: transport.s3 through an asyncio client, wire.mail.
+Schedule:  written when it changes, and every BEAT_S as heartbeat: 0.05 requests a second.
+Whoever writes it owns the run. Each write asks that the object is still the one that we wrote; if it is not, another
+client has taken the run over, and this one must stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections import deque
+from typing import Final
+
+from cloudexec.errors import CloudexecError, NoSuchKey, PreconditionFailed, RunTakenOver
+from cloudexec.transport import s3
+from cloudexec.transport.aio import AsyncClient
+from cloudexec.wire.envelope import Kind, Seal
+from cloudexec.wire.mail import Control, decode_control, encode_control
+
+log = logging.getLogger(__name__)
+
+BEAT_S: Final = 20.0
+_STOPS_MOST: Final = 5000
+_AGAIN_S: Final = 1.0
+
+
+def client_name() -> str:
+    """Names this process: host, process id, and when the process began, so that its death can be told."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_began(os.getpid())}"
+
+
+def is_dead_here(name: str) -> bool:
+    """Whether a client was a process of this machine that is no more."""
+    host, _, rest = name.partition("/")
+    pid, _, began = rest.partition("/")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    return _began(int(pid)) != began
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the machine did; empty if there is none, or where that cannot be told."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+class ControlWriter:
+    """Keeps the control object as it should be."""
+
+    def __init__(self, client: AsyncClient, seal: Seal, bucket: str, key: str, owner: str, etag: str | None) -> None:
+        self._client = client
+        self._seal = seal
+        self._bucket, self._key, self._owner = bucket, key, owner
+        self._etag = etag  # of the object as we know it; None: there is none yet
+        self._name = client_name()
+        self._number = 0
+        self._stops: deque[int] = deque(maxlen=_STOPS_MOST)
+        self._leave: list[str] = []
+        self._detached = False
+        self._n_workers = 1
+        self._changed = asyncio.Event()
+        self._written = asyncio.Lock()
+
+    def stop_call(self, number: int) -> None:
+        """End a call wherever it is."""
+        if number not in self._stops:
+            self._stops.append(number)
+            self._changed.set()
+
+    def leave(self, *workers: str) -> None:
+        """Have workers end; "*" means all."""
+        self._leave += workers
+        self._changed.set()
+
+    def detach(self) -> None:
+        """Tell that the client goes by intention."""
+        self._detached = True
+
+    def see_fleet(self, n_workers: int) -> None:
+        """How many workers read this; not worth a write of its own."""
+        self._n_workers = max(1, n_workers)
+
+    async def keep(self) -> None:
+        """Write whenever something changes, and as heartbeat. Errors: RunTakenOver."""
+        while True:
+            try:
+                await asyncio.wait_for(self._changed.wait(), BEAT_S)
+            except asyncio.TimeoutError:
+                pass
+            self._changed.clear()
+            try:
+                await self.write()
+            except RunTakenOver:
+                raise
+            except CloudexecError as error:
+                log.warning("the run's control object could not be written, it is tried again: %s", error)
+                self._changed.set()
+                await asyncio.sleep(_AGAIN_S)
+
+    async def write(self) -> None:
+        """Write it now. Errors: RunTakenOver, AwsError and its kin."""
+        async with self._written:
+            self._number += 1
+            control = Control(self._number, self._name, list(self._stops), self._leave, self._detached, self._n_workers)
+            body = self._seal.close(Kind.CONTROL, encode_control(control))
+            try:
+                self._etag = await self._client.call(
+                    s3.put_object(
+                        self._bucket,
+                        self._key,
+                        [body],
+                        owner=self._owner,
+                        if_match=self._etag,
+                        if_none_match=self._etag is None,
+                    )
+                )
+            except (PreconditionFailed, NoSuchKey):
+                self._etag = await self._own_etag()
+
+    async def _own_etag(self) -> str:
+        """After a refusal: the ETag if the object is ours after all, for an answer may have got lost."""
+        try:
+            found = await self._client.call(s3.get_object(self._bucket, self._key, owner=self._owner))
+        except NoSuchKey:
+            raise RunTakenOver("the run's objects were removed by somebody else") from None
+        kind, body = self._seal.open(found.body)
+        owner = decode_control(body).client if kind is Kind.CONTROL else "?"
+        if owner != self._name:
+            raise RunTakenOver(f"the run was taken over by another client ({owner})")
+        return found.etag

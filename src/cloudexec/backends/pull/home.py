@@ -1,0 +1,152 @@
+"""A run's own queues and objects: their names, their making, their removal.
+
+Called by: backend.py, executors (attach).   Calls: transport for objects, a boto3 client for making queues.
+Everything is named after the run and carries its tag; what does not is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Protocol, TypeVar
+
+from cloudexec.errors import AwsError, CloudexecError, NoSuchKey, RunMissing
+from cloudexec.transport import s3
+from cloudexec.transport.operation import Operation
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RUN_TAG: Final = "cloudexec:run"
+_RETENTION_S: Final = 4 * 86_400  # of messages: how long a run whose client is gone can still be attached to
+_KEYS_AT_ONCE: Final = 1000
+
+
+class Client(Protocol):
+    """What carries out operations: any client of transport."""
+
+    def call(self, operation: Operation[T]) -> T:
+        """The operation's result. Errors: AwsError and its kin."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What another client must know to attach; it lies in the bucket and holds no secret.
+
+    worker: what the workers' settings were made from. fleet: whatever the service's fleet wants to know again.
+    """
+
+    run_id: str
+    backend: str
+    work_queue: str
+    out_queue: str
+    python_version: str
+    n_slots: int
+    max_workers: int
+    worker: Mapping[str, Any] = field(default_factory=dict)
+    fleet: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Home:
+    """Where the messages and objects of one run lie. `queues` gives a boto3 SQS client when first needed."""
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        bucket: str,
+        prefix: str,
+        owner: str,
+        client: Client,
+        queues: Callable[[], Any],
+        tags: Mapping[str, str],
+    ) -> None:
+        self.run_id = run_id
+        self.bucket = bucket
+        self.prefix = f"{prefix.strip('/')}/runs/{run_id}".lstrip("/")
+        self.owner = owner
+        self._client = client
+        self._queues = queues
+        self._tags = {RUN_TAG: run_id, **tags}
+
+    def key(self, name: str) -> str:
+        """The key of an object of this run."""
+        return f"{self.prefix}/{name}"
+
+    # --- queues ---
+
+    def make_queues(self, visibility_s: float) -> tuple[str, str]:
+        """Make the work and the out queue; their URLs. Errors: AwsError and its kin."""
+        return self._make_queue("work", visibility_s), self._make_queue("out", 60)
+
+    def _make_queue(self, which: str, visibility_s: float) -> str:
+        attributes = {
+            "VisibilityTimeout": str(int(visibility_s)),
+            "MessageRetentionPeriod": str(_RETENTION_S),
+            "SqsManagedSseEnabled": "true",
+        }
+        reply = self._queues().create_queue(
+            QueueName=f"cloudexec-{self.run_id}-{which}", Attributes=attributes, tags=self._tags
+        )
+        return str(reply["QueueUrl"])
+
+    def remove_queues(self, *urls: str) -> None:
+        """Remove queues of this run; those that are gone already are no error."""
+        for url in urls:
+            try:
+                self._queues().delete_queue(QueueUrl=url)
+            except Exception as error:  # whatever botocore raises: the run is over, and its tag stays on the queue
+                if "NonExistentQueue" not in repr(error):
+                    log.warning("queue %s of run %s could not be removed: %s", url, self.run_id, error)
+
+    # --- objects ---
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write what another client must know."""
+        body = json.dumps(asdict(record)).encode()
+        self._client.call(s3.put_object(self.bucket, self.key("run"), [body], owner=self.owner))
+
+    def read_record(self) -> RunRecord:
+        """What an earlier client wrote. Errors: RunMissing."""
+        try:
+            found = self._client.call(s3.get_object(self.bucket, self.key("run"), owner=self.owner))
+        except NoSuchKey:
+            raise RunMissing(f"there is no run {self.run_id} in s3://{self.bucket}/{self.prefix}") from None
+        return RunRecord(**json.loads(bytes(found.body)))
+
+    def journal_entries(self) -> list[memoryview]:
+        """The sealed entries of the run's journal, in their order."""
+        keys: list[str] = []
+        while True:
+            after = keys[-1] if keys else ""
+            page = self._client.call(
+                s3.list_objects(self.bucket, self.key("journal/"), owner=self.owner, start_after=after)
+            )
+            keys += [entry.key for entry in page.objects]
+            if not page.is_truncated:
+                break
+        return [self._client.call(s3.get_object(self.bucket, key, owner=self.owner)).body for key in sorted(keys)]
+
+    def remove_objects(self) -> None:
+        """Remove every object of this run."""
+        while True:
+            page = self._client.call(s3.list_objects(self.bucket, self.prefix + "/", owner=self.owner))
+            keys = [entry.key for entry in page.objects]
+            if keys:
+                failures = self._client.call(s3.delete_objects(self.bucket, keys, owner=self.owner))
+                if failures:
+                    log.warning("run %s: %d objects could not be removed: %s", self.run_id, len(failures), failures[0])
+                    return
+            if not page.is_truncated:
+                return
+
+    def tidy(self, *urls: str) -> None:
+        """Remove queues and objects; what goes wrong is logged, because the run's results are there already."""
+        self.remove_queues(*[url for url in urls if url])
+        try:
+            self.remove_objects()
+        except (AwsError, CloudexecError) as error:
+            log.warning("objects of run %s were left behind: %s", self.run_id, error)

@@ -1,0 +1,215 @@
+"""The two queues of a run, seen from the client: sends in tens, waits for reports, deletes what was read.
+
+Called by: backend.py, on whose loop everything here runs.   Calls: transport.sqs through an asyncio client.
+Schedule:  RECEIVERS_IDLE long polls of 20 s are always open; up to RECEIVERS_MOST while reports pour in. Sends and
+           deletes happen when there is something to send or delete, ten to a request, several requests at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple
+
+from cloudexec.errors import AwsError, CloudexecError, ConnectionLost, Throttled
+from cloudexec.transport import sqs
+from cloudexec.transport.aio import AsyncClient
+
+log = logging.getLogger(__name__)
+
+RECEIVERS_IDLE: Final = 2
+RECEIVERS_MOST: Final = 24
+_SENDERS_MOST: Final = 24
+_DELETERS_MOST: Final = 8
+_IN_ONE: Final = 10
+_SEND_BYTES: Final = 1_000_000  # of one request; the service's limit is 1 MiB
+_WAIT_S: Final = 20
+_VISIBILITY_S: Final = 60  # of a report that was read and is not in the journal yet
+_PAUSE_S: Final = 0.2
+_PAUSE_MOST_S: Final = 10.0
+
+
+class Parcel(NamedTuple):
+    """A message to send; `token` comes back when the queue has it."""
+
+    text: str
+    token: Any
+
+
+class Mailroom:
+    """Sends to the work queue, reads the out queue."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        client: AsyncClient,
+        work_queue: str,
+        out_queue: str,
+        *,
+        on_report: Callable[[str, str], None],
+        on_sent: Callable[[list[Any]], None],
+        on_broken: Callable[[CloudexecError], None],
+    ) -> None:
+        self._loop = loop
+        self._client = client
+        self._work_queue = work_queue
+        self._out_queue = out_queue
+        self._on_report = on_report
+        self._on_sent = on_sent
+        self._on_broken = on_broken
+        self._outbox: deque[Parcel] = deque()
+        self._bin: deque[tuple[str, str]] = deque()  # (queue, receipt)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._n_receiving = 0
+        self._n_waiting = 0  # receivers that wait for the first message of a long poll
+        self._n_sending = 0
+        self._n_deleting = 0
+        self._closing = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is sent and deleted."""
+        return not (self._outbox or self._bin or self._n_sending or self._n_deleting)
+
+    def open(self) -> None:
+        """Begin to wait for reports."""
+        while self._n_receiving < RECEIVERS_IDLE:
+            self._add_receiver()
+
+    def send(self, text: str, token: Any) -> None:
+        """Put a message into the work queue, soon."""
+        self._outbox.append(Parcel(text, token))
+        if self._n_sending < _SENDERS_MOST:
+            self._n_sending += 1
+            self._begin(self._send_all())
+
+    def delete(self, receipts: list[str], *, work: bool = False) -> None:
+        """Delete messages that were received, soon."""
+        queue = self._work_queue if work else self._out_queue
+        self._bin.extend((queue, receipt) for receipt in receipts)
+        if receipts and self._n_deleting < _DELETERS_MOST:
+            self._n_deleting += 1
+            self._begin(self._delete_all())
+
+    async def flush(self, within_s: float) -> bool:
+        """Wait until everything is sent and deleted; whether that was so in time."""
+        deadline = self._loop.time() + within_s
+        while not self.is_idle and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        return self.is_idle
+
+    async def aclose(self) -> None:
+        """End every wait. A parked long poll is cut off, so that it swallows no message."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- sending ---
+
+    async def _send_all(self) -> None:
+        await asyncio.sleep(0)  # what the engine places in one turn travels together
+        pause_s = _PAUSE_S
+        try:
+            while self._outbox:
+                parcels = self._next_parcels()
+                unsent = await self._send(parcels)
+                self._outbox.extendleft(reversed(unsent))
+                if unsent:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _PAUSE_MOST_S)
+                else:
+                    pause_s = _PAUSE_S
+        finally:
+            self._n_sending -= 1
+
+    def _next_parcels(self) -> list[Parcel]:
+        parcels: list[Parcel] = []
+        size = 0
+        while self._outbox and len(parcels) < _IN_ONE:
+            size += len(self._outbox[0].text)
+            if parcels and size > _SEND_BYTES:
+                break
+            parcels.append(self._outbox.popleft())
+        return parcels
+
+    async def _send(self, parcels: list[Parcel]) -> list[Parcel]:
+        """Send some messages; those that must be sent again."""
+        try:
+            failures = await self._client.call(sqs.send_messages(self._work_queue, [parcel.text for parcel in parcels]))
+        except (ConnectionLost, Throttled) as error:
+            log.warning("sending %d batches failed, they are sent again: %s", len(parcels), error)
+            return parcels
+        except AwsError as error:
+            return parcels if self._is_passing(error) else []
+        failed = {failure.index for failure in failures}
+        self._on_sent([parcel.token for index, parcel in enumerate(parcels) if index not in failed])
+        return [parcels[index] for index in sorted(failed)]
+
+    # --- receiving ---
+
+    def _add_receiver(self) -> None:
+        self._n_receiving += 1
+        self._begin(self._receive_all())
+
+    async def _receive_all(self) -> None:
+        pause_s = _PAUSE_S
+        try:
+            while not self._closing:
+                self._n_waiting += 1
+                try:
+                    messages = await self._client.call(
+                        sqs.receive_messages(self._out_queue, wait_s=_WAIT_S, visibility_s=_VISIBILITY_S)
+                    )
+                except (ConnectionLost, Throttled) as error:
+                    log.info("waiting for reports was interrupted: %s", error)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _PAUSE_MOST_S)
+                    continue
+                except AwsError as error:
+                    if not self._is_passing(error):
+                        return
+                    await asyncio.sleep(pause_s)
+                    continue
+                finally:
+                    self._n_waiting -= 1
+                pause_s = _PAUSE_S
+                if len(messages) >= _IN_ONE and not self._n_waiting and self._n_receiving < RECEIVERS_MOST:
+                    self._add_receiver()
+                for message in messages:
+                    self._on_report(message.body, message.receipt)
+                if not messages and self._n_receiving > RECEIVERS_IDLE:
+                    return  # 20 s without a message: the rush is over
+        finally:
+            self._n_receiving -= 1
+
+    # --- deleting ---
+
+    async def _delete_all(self) -> None:
+        await asyncio.sleep(0)
+        try:
+            while self._bin:
+                queue = self._bin[0][0]
+                receipts: list[str] = []
+                while self._bin and self._bin[0][0] == queue and len(receipts) < _IN_ONE:
+                    receipts.append(self._bin.popleft()[1])
+                try:
+                    await self._client.call(sqs.delete_messages(queue, receipts))
+                except CloudexecError as error:  # they come again, are known as twins, and deleted then
+                    log.info("deleting %d messages failed: %s", len(receipts), error)
+        finally:
+            self._n_deleting -= 1
+
+    def _is_passing(self, error: AwsError) -> bool:
+        """Whether trying again may help; if not, the run is over."""
+        if self._closing or (error.status or 0) >= 500:
+            return True
+        self._on_broken(error)
+        return False

@@ -1,0 +1,72 @@
+"""The keys of this user's runs: files on this machine that nobody else can read.
+
+Called by: executors of cloud backends; attach.
+A run's key signs everything that is unpickled, so it must not lie where its messages lie. Without it there is no
+attaching; it is removed when its run is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from cloudexec.errors import RunMissing
+
+_RUN_ID: Final = re.compile(r"r\d{8}-\d{6}-[0-9a-f]+\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKey:
+    """A run's key, and where the run lies."""
+
+    run_id: str
+    key_hex: str
+    bucket: str
+    prefix: str
+    owner: str
+    region: str
+    endpoint_url: str = ""
+    profile: str = ""
+
+
+def directory() -> str:
+    """Where keys lie: `$XDG_STATE_HOME/cloudexec/runs`, by default below `~/.local/state`."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(home, "cloudexec", "runs")
+
+
+def save(key: RunKey) -> None:
+    """Write a key, readable by this user alone."""
+    os.makedirs(directory(), mode=0o700, exist_ok=True)
+    path = _path(key.run_id)
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump(asdict(key), file)
+    os.replace(path + ".new", path)
+
+
+def load(run_id: str) -> RunKey:
+    """The key of a run. Errors: RunMissing."""
+    try:
+        with open(_path(run_id)) as file:
+            return RunKey(**json.load(file))
+    except FileNotFoundError:
+        raise RunMissing(f"the key of run {run_id} is not in {directory()}") from None
+    except (ValueError, TypeError) as error:
+        raise RunMissing(f"the key of run {run_id} in {directory()} cannot be read: {error}") from None
+
+
+def forget(run_id: str) -> None:
+    """Remove a key; the run is over."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(_path(run_id))
+
+
+def _path(run_id: str) -> str:
+    if not _RUN_ID.match(run_id):
+        raise RunMissing(f"{run_id!r} is not the id of a run", remedy="give an id such as r20261121-052301-9f3a1c")
+    return os.path.join(directory(), run_id + ".json")
