@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 def new_run_id(now_s: float | None = None) -> str:
@@ -38,13 +38,33 @@ class Attached(NamedTuple):
     size: int
 
 
+_BLOBS: Final = "blobs/"
+_DIGEST_DIGITS: Final = 64
+_HEXADECIMAL: Final = frozenset("0123456789abcdef")
+_NO_HASH: Final = bytes(8)  # no SHA-256 that anybody will ever see begins with 64 zero bits
+
+
 class BlobRef(NamedTuple):
     """A blob's name: the SHA-256 of its bytes, and their number."""
 
     digest: bytes
     size: int
 
+    @classmethod
+    def unhashed(cls, size: int) -> BlobRef:
+        """A random name, for bytes that are read once: hashing them would be a waste. No hash looks like it."""
+        return cls(_NO_HASH + os.urandom(24), size)
+
     @property
     def name(self) -> str:
         """The key under which the store holds it."""
-        return f"blobs/{self.digest.hex()}"
+        return f"{_BLOBS}{self.digest.hex()}"
+
+
+def digest_in(name: str) -> bytes | None:
+    """The SHA-256 that the bytes under this name of a store must have; None if the name promises none."""
+    digits = name[len(_BLOBS) :]
+    if not name.startswith(_BLOBS) or len(digits) != _DIGEST_DIGITS or not _HEXADECIMAL.issuperset(digits):
+        return None
+    digest = bytes.fromhex(digits)
+    return None if digest.startswith(_NO_HASH) else digest

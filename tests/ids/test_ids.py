@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from cloudexec.ids import BlobRef, attempt_id, call_id, new_run_id, slot_id
+from cloudexec.ids import BlobRef, attempt_id, call_id, digest_in, new_run_id, slot_id
 from cloudexec.store import directory
 
 
@@ -48,3 +48,27 @@ def test_a_blobs_name_is_a_store_name(tmp_path):
     store = directory.DirectoryStore([tmp_path])
     store.put(BlobRef(bytes(32), 0).name, [b""])
     assert list(store.names()) == [f"blobs/{'00' * 32}"]
+
+
+HASHED = BlobRef(hashlib.sha256(b"content").digest(), 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        pytest.param(HASHED.name, HASHED.digest, id="a blob under its hash"),
+        pytest.param(BlobRef.unhashed(7).name, None, id="a blob under a random name"),
+        pytest.param("blobs/a", None, id="too short"),
+        pytest.param(HASHED.name + "00", None, id="too long"),
+        pytest.param(HASHED.name.upper(), None, id="upper case"),
+        pytest.param(HASHED.name.replace("/", "-"), None, id="not among the blobs"),
+        pytest.param("blobs/" + "x" * 64, None, id="no digits"),
+        pytest.param("journal/00000001", None, id="something else"),
+    ],
+)
+def test_a_name_promises_a_hash_or_none(name, digest):
+    assert digest_in(name) == digest
+
+
+def test_random_names_are_different_each_time():
+    assert len({BlobRef.unhashed(7).name for _ in range(100)}) == 100
