@@ -140,7 +140,7 @@ class Runner:
         for piece in pieces:
             inline += len(piece)
             if inline > self._inline_bytes and len(piece) >= 1 << 16:
-                ref = BlobRef(os.urandom(32), len(piece))
+                ref = BlobRef.unhashed(len(piece))
                 self._store.put(ref.name, [piece])
                 parts.append(ref)
                 inline -= len(piece)
