@@ -1,8 +1,8 @@
 # Every target makes what it needs by itself, under .venv/: only Python >= 3.10 and a package index are assumed.
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-ecs clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
 demo:  ## cross-validate a model on this machine's CPUs, beside the plain loop
 	@scripts/demo.sh
@@ -15,6 +15,9 @@ lint:  ## ruff, mypy, import contract
 
 bench:  ## the benchmarks, beside ProcessPoolExecutor, loky and joblib
 	@scripts/bench.sh
+
+bench-ecs:  ## ECSExecutor and Lithops on an emulated AWS with a simulated fleet (half an hour; ARGS=--quick)
+	@scripts/bench_ecs.sh $(ARGS)
 
 clean:  ## remove environments, caches and builds
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

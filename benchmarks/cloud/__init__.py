@@ -6,8 +6,10 @@ Files:     emulator.py    the process: all services behind one endpoint; `python
            latency.py     timers, and how long each service takes
            bill.py        requests by side, service and operation; their list price
            queues.py      queues with long polls and visibility;   sqs.py   their HTTP face
-           s3.py, ecs.py, functions.py, control.py                 the other services' faces
-           fleet.py       simulated workers, which talk as the real agent does, without HTTP
+           s3.py, ecs.py, functions.py, account.py                 the other services' faces
+           backstage.py   requests that simulated workers make, without HTTP
+           fleet.py       simulated workers, which talk as the real agent does
+           bed.py         the process, as those who measure see it
            measures.py    one measurement of our executor, in a process of its own
            lithops_measures.py   the same of Lithops, in an environment of its own (lithops_env.sh)
 """

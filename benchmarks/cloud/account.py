@@ -30,19 +30,19 @@ def act(service: str, operation: str, asked: Mapping[str, str]) -> Answer:
         said = (
             "<Account>123456789012</Account><Arn>arn:aws:iam::123456789012:user/bench</Arn><UserId>AIDABENCH</UserId>"
         )
+        said = f"<{operation}Result>{said}</{operation}Result>{_META}"
         return _answer("https://sts.amazonaws.com/doc/2011-06-15/", operation, said)
     if service == "ec2" and operation in ("DescribeSubnets", "DescribeSecurityGroups"):
         tag, items = ("subnetSet", _SUBNETS) if operation == "DescribeSubnets" else ("securityGroupInfo", _GROUPS)
         space = "http://ec2.amazonaws.com/doc/2016-11-15/"
-        body = f'<{operation}Response xmlns="{space}"><requestId>bed</requestId><{tag}>{items}</{tag}></{operation}Response>'
-        return Answer("200 OK", body.encode(), _XML)
+        return _answer(space, operation, f"<requestId>bed</requestId><{tag}>{items}</{tag}>")
     if service == "cloudformation":
         return _error("ValidationError", f"Stack {asked.get('StackName', '')} does not exist")
     return _error("InvalidAction", f"{service} {operation} is not there")
 
 
 def _answer(space: str, operation: str, said: str) -> Answer:
-    body = f'<{operation}Response xmlns="{space}"><{operation}Result>{said}</{operation}Result>{_META}</{operation}Response>'
+    body = f'<{operation}Response xmlns="{space}">{said}</{operation}Response>'
     return Answer("200 OK", body.encode(), _XML)
 
 

@@ -20,7 +20,6 @@ from cloud.backstage import Backstage
 from cloud.queues import Message, Queue
 from cloud.s3 import S3, Stored
 from cloud.sqs import MOST_ENTRIES, Sqs
-
 from cloudexec.errors import CloudexecError
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.mail import (

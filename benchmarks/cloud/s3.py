@@ -99,7 +99,9 @@ def _put(bucket: Bucket, key: str, request: Request) -> Answer:
     found = bucket.objects.get(key)
     if headers.get("if-none-match") == "*" and found is not None:
         return _error("412 Precondition Failed", "PreconditionFailed", "it is there")
-    if "if-match" in headers and (found is None or found.etag != headers["if-match"]):
+    if "if-match" in headers and found is None:
+        return _error("404 Not Found", "NoSuchKey", key)
+    if "if-match" in headers and found is not None and found.etag != headers["if-match"]:
         return _error("412 Precondition Failed", "PreconditionFailed", "it is another")
     meta = "".join(f"{name}: {value}\r\n" for name, value in headers.items() if name.startswith("x-amz-meta-"))
     stored = bucket.put(key, request.body, meta)
