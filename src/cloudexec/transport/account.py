@@ -57,8 +57,9 @@ class Account:
         ca_bundle: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        is_source = isinstance(credentials, RenewedCredentials)
-        self.credentials = credentials if is_source else RenewedCredentials(credentials)
+        if not isinstance(credentials, RenewedCredentials):
+            credentials = RenewedCredentials(credentials)
+        self.credentials: RenewedCredentials = credentials
         self.region = region
         self.endpoints = dict(endpoints or {})
         self.owner = owner

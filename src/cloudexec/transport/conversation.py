@@ -80,6 +80,7 @@ def conversation(
         if credentials is None:
             credentials = yield Renew(None)
         target, head = account.sign(request, credentials, story.target)
+        step: Step | None
         answer = yield Send(target, head, request.pieces, request.method, operation.wait_s, story.needs_new)
         if type(answer) is Lost:
             step = story.lost(answer)
@@ -95,15 +96,25 @@ def conversation(
             step = story.refused(refusal, answer, credentials)
         if step is not None:
             renewed = yield step
-            if type(step) is Renew and renewed == credentials:
+            if renewed is not None and renewed == credentials:
                 raise error_of(operation.what, refusal)  # the source has nothing newer
 
 
 class _Story:
     """What has happened to one operation so far."""
 
-    __slots__ = ("_account", "_budget", "_chance", "_is_ambiguous", "_once", "_operation", "_policy", "_tried")
-    __slots__ += ("needs_new", "target")
+    __slots__ = (
+        "_account",
+        "_budget",
+        "_chance",
+        "_is_ambiguous",
+        "_once",
+        "_operation",
+        "_policy",
+        "_tried",
+        "needs_new",
+        "target",
+    )
 
     def __init__(
         self,

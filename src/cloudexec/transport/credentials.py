@@ -1,6 +1,6 @@
 """Find credentials without botocore: environment, container endpoint, instance metadata; renew them ahead of expiry.
 
-Called by:  account.py (a worker's), boto.py (which wraps botocore's for the client); the worker, for `container_metadata`.
+Called by:  account.py (a worker's), boto.py (which wraps botocore's for the client); the worker (`container_metadata`).
 Calls:      plain.py.
 Source:     AWS SDKs and tools reference guide: container credential provider, IMDS credential provider.
 """

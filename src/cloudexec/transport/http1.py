@@ -3,7 +3,7 @@
 Called by:  sync.py, aio.py and plain.py, which own the sockets.
 Shape:      feed the reader what has arrived until it says that the answer is complete. A large body is offered as
             `room()`, so that the socket fills it without a copy.
-Source:     RFC 9112. Strict where leniency is a hazard: a head that two readers could understand differently is refused.
+Source:     RFC 9112. Strict where leniency is a hazard: a head that two readers could read differently is refused.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ class AnswerReader:
     def _take_chunks(self) -> bool:
         """`_length` counts what the current chunk still lacks, with its CRLF; `_filled` is 1 behind the last one."""
         buffer = self._buffer
-        assert isinstance(buffer, bytearray) and isinstance(self._body, bytearray)
+        assert isinstance(buffer, bytearray)
+        assert isinstance(self._body, bytearray)
         while True:
             if self._length:
                 body_bytes = max(0, min(self._length - 2, len(buffer)))

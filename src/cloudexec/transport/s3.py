@@ -33,7 +33,8 @@ _WRITER_NAME: Final = "cloudexec-writer"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Object:
     """An object as it was read. `body` is writable and the caller's own; empty if `not_modified` or only its head was
-    asked for, in which case `size` still tells. Times are on the service's clock, in seconds since 1970.
+    asked for. `size` is the whole object's, also when only its head or a range of it was asked for. Times are on the
+    service's clock, in seconds since 1970.
     """
 
     body: memoryview
@@ -308,12 +309,18 @@ def _read_object(reply: Reply) -> S3Object:
     return S3Object(
         body=memoryview(body),
         etag=headers.get("etag", ""),
-        size=len(body) or int(headers.get("content-length", 0)),
+        size=_whole_size(headers.get("content-range", ""), len(body) or int(headers.get("content-length", 0))),
         last_modified_s=read_http_date(headers.get("last-modified", "")),
         server_date_s=read_http_date(headers.get("date", "")),
         not_modified=reply.status == 304,
         metadata={name[start:]: headers[name] for name in headers if name.startswith("x-amz-meta-")},
     )
+
+
+def _whole_size(content_range: str, found: int) -> int:
+    """Of `bytes 0-99/12345` the last number; without a range, what was found."""
+    total = content_range.rpartition("/")[2]
+    return int(total) if total.isdigit() else found
 
 
 def _object_of(reply: Mapping[str, Any]) -> S3Object:
@@ -323,7 +330,7 @@ def _object_of(reply: Mapping[str, Any]) -> S3Object:
     return S3Object(
         body=memoryview(body),
         etag=str(reply.get("ETag", "")),
-        size=len(body) or int(reply.get("ContentLength", 0)),
+        size=_whole_size(reply.get("ContentRange", ""), len(body) or int(reply.get("ContentLength", 0))),
         last_modified_s=None if modified is None else modified.timestamp(),
         server_date_s=read_http_date(about["HTTPHeaders"].get("date", "")),
         not_modified=about["HTTPStatusCode"] == 304,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 from cloudexec.errors import SettingsError
@@ -34,7 +35,8 @@ class Message(NamedTuple):
     sent_s: float
 
 
-class EntryFailure(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class EntryFailure:
     """An entry of a batch that failed; `index` is its place in what was given."""
 
     index: int

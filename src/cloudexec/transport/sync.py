@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from cloudexec.errors import ConnectionLost
 from cloudexec.transport.account import Account
-from cloudexec.transport.conversation import Lost, Pause, Send, conversation
+from cloudexec.transport.conversation import Lost, Pause, Renew, Send, conversation
 from cloudexec.transport.endpoints import Target
 from cloudexec.transport.http1 import AnswerReader, BadAnswer
 from cloudexec.transport.operation import Buffer, Operation, Reply
@@ -61,11 +61,11 @@ class SyncClient:
                 step = steps.send(answer)
                 if type(step) is Send:
                     answer = self._exchange(step)
+                elif type(step) is Renew:
+                    answer = self.account.credentials.renew(step.refused)
                 elif type(step) is Pause:
                     answer = None
                     self._closing.wait(step.seconds)
-                else:
-                    answer = self.account.credentials.renew(step.refused)
                 if self._closing.is_set() and type(answer) is not Reply:
                     ambiguous = type(answer) is Lost and answer.ambiguous
                     raise ConnectionLost(f"{operation.what}: the client was closed", ambiguous)

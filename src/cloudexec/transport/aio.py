@@ -1,0 +1,251 @@
+"""Carry operations out on an event loop: many requests in flight on one thread.
+
+Called by:  backends (the engine's side); account.py opens it.
+Calls:      conversation.py (decides), http1.py (reads), tls.py.
+Bound:      at most `max_connections` at once; who comes later waits in line. A long poll occupies one while it waits.
+Cancelling: a cancelled call closes its connection, since nobody will read the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from cloudexec.errors import ConnectionLost
+from cloudexec.transport.account import Account
+from cloudexec.transport.conversation import Lost, Pause, Renew, Send, conversation
+from cloudexec.transport.endpoints import Target
+from cloudexec.transport.http1 import AnswerReader, BadAnswer
+from cloudexec.transport.operation import Operation, Reply
+from cloudexec.transport.retrying import RetryBudget, RetryPolicy
+
+T = TypeVar("T")
+_JOINED_BYTES: Final = 64 << 10
+_WRITE_BYTES: Final = 256 << 10  # what a transport is given at once; it copies what the socket does not take
+
+
+class AsyncClient:
+    """Connections to AWS for one account, all on one event loop."""
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        max_connections: int = 64,
+        policy: RetryPolicy | None = None,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 60.0,
+    ) -> None:
+        self.account = account
+        self._policy = policy or RetryPolicy()
+        self._budget = RetryBudget()
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._free = asyncio.Semaphore(max_connections)
+        self._idle: defaultdict[Target, list[_Connection]] = defaultdict(list)
+        self._open: set[_Connection] = set()
+        self._is_closed = False
+
+    async def call(self, operation: Operation[T]) -> T:
+        """Carry out, with repeats where they do no harm. Errors: AwsError and its subclasses."""
+        steps = conversation(operation, self.account, self._policy, self._budget)
+        answer: object = None
+        try:
+            while True:
+                step = steps.send(answer)
+                if self._is_closed:
+                    raise ConnectionLost(f"{operation.what}: the client was closed", _is_ambiguous(answer))
+                if type(step) is Send:
+                    async with self._free:
+                        answer = await self._exchange(step)
+                elif type(step) is Renew:
+                    # Metadata services are asked with blocking sockets: rarely, and in a thread.
+                    answer = await asyncio.to_thread(self.account.credentials.renew, step.refused)
+                elif type(step) is Pause:
+                    answer = None
+                    await asyncio.sleep(step.seconds)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def aclose(self) -> None:
+        """Close all connections; calls under way end with ConnectionLost. A second time does nothing."""
+        self._is_closed = True
+        connections = list(self._open)
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            await connection.closed
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _exchange(self, step: Send) -> Reply | Lost:
+        if self._is_closed:
+            return Lost("the client was closed", ambiguous=False)
+        idle = self._idle[step.target]
+        connection = None if step.is_new else _first_alive(idle)
+        if connection is None:
+            try:
+                connection = await asyncio.wait_for(self._connect(step.target), self._connect_timeout_s)
+            except (OSError, asyncio.TimeoutError) as error:  # two classes until Python 3.11
+                return _not_connected(step.target, error, self._connect_timeout_s)
+        try:
+            answer = await connection.exchange(step, self._read_timeout_s + step.wait_s)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.stays and not self._is_closed:
+            idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+    async def _connect(self, target: Target) -> _Connection:
+        loop = asyncio.get_running_loop()
+        context = None
+        if target.is_tls:
+            from cloudexec.transport.tls import shared_context
+
+            context = shared_context(self.account.ca_bundle)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(loop, self._open),
+            target.host,
+            target.port,
+            ssl=context,
+            server_hostname=target.host if context else None,
+        )
+        return connection
+
+
+class _Connection(asyncio.Protocol):
+    """One socket, which carries one request at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, registry: set[_Connection]) -> None:
+        self._loop = loop
+        self._registry = registry
+        self._transport: asyncio.Transport | None = None
+        self._reader: AnswerReader | None = None
+        self._answered: asyncio.Future[Reply | Lost] | None = None
+        self._may_write: asyncio.Future[None] | None = None  # exists while the socket takes no more
+        self._has_sent = False
+        self._was_used = False
+        self._deadline_s = 0.0
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self.stays = False
+
+    async def exchange(self, step: Send, timeout_s: float) -> Reply | Lost:
+        """Send the request and read its answer; afterwards `stays` says whether the connection is good for more."""
+        transport = self._transport
+        assert transport is not None
+        self._reader = AnswerReader(step.method)
+        self.stays, self._has_sent = False, False
+        answered: asyncio.Future[Reply | Lost] = self._loop.create_future()
+        self._answered = answered
+        timer = self._loop.call_later(timeout_s, self._lose, f"no answer in {timeout_s:g} s")
+        try:
+            if len(step.pieces) <= 1 and (not step.pieces or len(step.pieces[0]) <= _JOINED_BYTES):
+                transport.write(b"".join((step.head, *step.pieces)))
+            else:
+                await self._write_pieces(transport, step, answered)
+            self._has_sent = True
+            return await answered
+        finally:
+            timer.cancel()
+            self._reader, self._answered, self._was_used = None, None, True
+
+    async def _write_pieces(
+        self, transport: asyncio.Transport, step: Send, answered: asyncio.Future[Reply | Lost]
+    ) -> None:
+        transport.write(step.head)
+        for piece in step.pieces:
+            view = memoryview(piece).cast("B")
+            for start in range(0, len(view), _WRITE_BYTES):
+                while self._may_write is not None and not answered.done():
+                    await asyncio.wait((self._may_write, answered), return_when=asyncio.FIRST_COMPLETED)
+                if answered.done():
+                    return  # refused before it was all read
+                transport.write(view[start : start + _WRITE_BYTES])
+
+    def close(self) -> None:
+        """Close at once; an answer under way is lost."""
+        self._lose("the client was closed")
+        if self._transport is not None:
+            self._transport.abort()
+
+    def is_alive(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _lose(self, reason: str) -> None:
+        reader, answered = self._reader, self._answered
+        if answered is not None and reader is not None and not answered.done():
+            was_idle = self._was_used and not reader.has_begun
+            answered.set_result(Lost(reason, ambiguous=self._has_sent, was_idle=was_idle))
+
+    # --- what the event loop calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._registry.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        reader, answered = self._reader, self._answered
+        if reader is None or answered is None or answered.done():
+            self.close()  # nobody asked for this
+            return
+        try:
+            if reader.feed(data):
+                self.stays = reader.stays and self._has_sent
+                answered.set_result(reader.reply())
+        except BadAnswer as error:
+            self._lose(str(error))
+
+    def eof_received(self) -> None:
+        reader, answered = self._reader, self._answered
+        if reader is not None and answered is not None and not answered.done() and reader.end():
+            answered.set_result(reader.reply())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        reader = self._reader
+        begun = reader is not None and reader.has_begun
+        ending = "the connection was closed in mid-answer" if begun else "closed without an answer"
+        self._lose(str(error or ending))
+        self._registry.discard(self)
+        if self._may_write is not None:
+            self.resume_writing()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._may_write = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        waiting, self._may_write = self._may_write, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+
+def _first_alive(idle: list[_Connection]) -> _Connection | None:
+    while idle:
+        connection = idle.pop()
+        if connection.is_alive():
+            return connection
+    return None
+
+
+def _is_ambiguous(answer: Any) -> bool:
+    return type(answer) is Lost and answer.ambiguous
+
+
+def _not_connected(target: Target, error: BaseException, timeout_s: float) -> Lost:
+    is_final = type(error).__name__ == "SSLCertVerificationError"
+    reason = str(error) or f"no connection in {timeout_s:g} s"
+    return Lost(f"cannot connect to {target.host}:{target.port}: {reason}", ambiguous=False, is_final=is_final)
