@@ -13,15 +13,15 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, NoReturn
 
-from cloudexec.store.directory import DirectoryStore
 from cloudexec.wire.envelope import Kind
 from cloudexec.wire.lane import BELL_AFTER_S, SlotLane
 from cloudexec.wire.messages import Outcome, PackedCall, Verdict, encode_outcome
 from cloudexec.worker.running import Runner
 from cloudexec.worker.status import NEVER, Status
+from cloudexec.worker.stores import open_store
 
 EXIT_RETIRED: Final = 90  # has done its max_tasks_per_child
 EXIT_INITIALIZER: Final = 91  # the initializer raised; the error went ahead through the lane
@@ -38,12 +38,14 @@ class SlotSettings(NamedTuple):
     max_tasks: int  # 0: no end
     initializer: bytes  # packed (function, arguments); empty: none
     stderr: int = -1  # the file for what it prints there; the supervisor has it, too
+    store: Mapping[str, str] = {}  # see stores.py
 
 
 def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Callable[[bytes], object]) -> NoReturn:
     """Run calls until there is nothing more to do, then leave the process."""
     signal.signal(signal.SIGINT, _ignore)
-    runner = Runner(DirectoryStore(settings.store_roots), settings.inline_bytes, settings.stderr)
+    store = open_store(settings.store_roots, settings.store)
+    runner = Runner(store, settings.inline_bytes, settings.stderr)
     faulthandler.enable(2, all_threads=False)  # a crash in native code shows where it was called from
     if settings.initializer and (failure := runner.initialize(settings.initializer)) is not None:
         lane.send(Kind.INITIALIZER_FAILED, encode_outcome(_no_outcome(failure)))

@@ -39,6 +39,7 @@ from cloudexec.wire.lane import SlotLane, widen
 from cloudexec.worker.capture import last_words
 from cloudexec.worker.slot import POKE, SlotSettings, run_slot
 from cloudexec.worker.status import NEVER, Status
+from cloudexec.worker.stores import import_ahead
 from cloudexec.worker.system import OomCounter, die_with_parent, kill_group, nameless_file, watch_process
 
 FROZEN_GRACE_S: Final = 2.0
@@ -229,6 +230,7 @@ class Supervisor:
             setup.max_tasks_per_child,
             base64.b64decode(setup.initializer),
             stderr,
+            setup.store,
         )
 
     def _reap(self) -> None:
@@ -298,6 +300,7 @@ def serve(control_fd: int) -> int:
         print(f"VersionMismatch: client has Python {setup.python_version}, worker {ours}", file=sys.stderr)
         return 3
     sys.path[:] = setup.python_path
+    import_ahead(setup.store)
     supervisor = Supervisor(control, setup)
     control.send(Pong(0), [supervisor.bell])
     supervisor.run(messages)
