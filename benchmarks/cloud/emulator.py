@@ -100,7 +100,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Until standard input ends."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
-    loop.add_reader(sys.stdin, lambda: sys.stdin.buffer.read1(1) or over.set())
+    loop.add_reader(sys.stdin, over.set)  # nobody ever writes to it, so this is its end
     emulators: list[Emulator] = []  # made once the port is known
     server = await loop.create_server(
         lambda: Door(lambda exchange: emulators[0].enter(exchange)), "127.0.0.1", options.port, backlog=4096

@@ -40,9 +40,9 @@ def open_executor(endpoint: str) -> Any:
         return send(self, request)
 
     URLLib3Session.send = send_to_bed
-    import lithops
-    from lithops.storage import InternalStorage
-    from lithops.version import __version__
+    import lithops  # type: ignore[import-not-found]  # it has an environment of its own
+    from lithops.storage import InternalStorage  # type: ignore[import-not-found]  # as above
+    from lithops.version import __version__  # type: ignore[import-not-found]  # as above
 
     region = {"region": "us-east-1"}
     keys = {"access_key_id": os.environ["AWS_ACCESS_KEY_ID"], "secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"]}
