@@ -14,6 +14,7 @@ from typing import Final
 
 from cloudexec.backends.ecs.replies import TaskState
 from cloudexec.backends.ecs.requests import OUR_STOP
+from cloudexec.errors import CloudexecError, ConnectionLost, Throttled
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Cause
 
@@ -32,6 +33,7 @@ class StopKind(Enum):
     STOPPED_BY_SOMEBODY = "stopped by somebody"
     EXITED = "exited"
     HOST = "host lost"
+    REFUSED = "refused"
     VANISHED = "not known any more"
     UNKNOWN = "unknown"
 
@@ -59,6 +61,12 @@ class WorkerStop:
         """The name of what to raise if no worker starts for this reason."""
         names = {StopKind.CAPACITY: "CapacityUnavailable", StopKind.PULL: "ImagePullFailed"}
         return names.get(self.kind, "WorkerStartFailed")
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same start may succeed later, though nobody mends anything."""
+        passing = (StopKind.UNKNOWN, StopKind.PULL, StopKind.INIT)
+        return self.retry_elsewhere or (self.kind in passing and not self.is_permanent)
 
     def as_end(self, worker: str) -> LaneEnd:
         """What the ledger is told of a worker's calls."""
@@ -109,10 +117,16 @@ _REMEDIES: Final = {
     StopKind.SPOT: "nothing is wrong: Spot capacity comes and goes; on_demand_base= keeps some workers that stay",
     StopKind.STOPPED_BY_US: "nothing is wrong: this run asked for it",
     StopKind.STOPPED_BY_SOMEBODY: "find out who stops tasks in this cluster",
+    StopKind.REFUSED: "correct the setting that the service names",
     StopKind.HOST: "nothing to do: the machine below it was lost; Retry(lost=...) allows more attempts",
     StopKind.VANISHED: "look for it in the console: ECS forgets stopped tasks after an hour",
     StopKind.UNKNOWN: "read the service's words above",
 }
+_QUOTA: Final = ("reached the limit", "provisioning", "quota", "limit exceeded")
+_QUOTA_REMEDY: Final = (
+    "ask Service Quotas for more Fargate vCPUs (On-Demand L-3032A538, Spot L-36FBB829; new accounts have 6), or use "
+    "fewer workers"
+)
 _PULL_REMEDIES: Final = (
     (("not found", "manifest unknown", "does not exist", "notfound"), "no such image: correct its name and tag"),
     (
@@ -148,9 +162,39 @@ def stop_for_reason(reason: str, detail: str = "") -> WorkerStop:
     return _stop(kind, f"{reason} ({detail})" if detail else reason or "no reason was given", None, is_permanent)
 
 
+def stop_for_error(error: CloudexecError) -> WorkerStop:
+    """What a refusal of RunTask means. What the account's quota forbids now, it may allow later."""
+    text = error.what.casefold()
+    if isinstance(error, (Throttled, ConnectionLost)):
+        kind, is_permanent = StopKind.CAPACITY, False
+    elif any(sign in text for sign in _QUOTA):
+        return WorkerStop(kind=StopKind.CAPACITY, text=error.what, remedy=_QUOTA_REMEDY)
+    else:
+        kind, is_permanent = _kind_of_text(error.what) or (StopKind.REFUSED, True)
+    return WorkerStop(kind=kind, text=error.what, remedy=error.remedy, is_permanent=is_permanent)
+
+
+def late_start(task: TaskState | None, within_s: float) -> WorkerStop:
+    """No report has come in time."""
+    if task is None:
+        return _stop(StopKind.UNKNOWN, f"no task was there within {within_s:g} s", None, False)
+    said = "; ".join(task.reasons) or f"it is {task.last_status}"
+    text = f"task {task.arn} did not report within {within_s:g} s: {said}"
+    if task.last_status == "RUNNING":
+        remedy = "its container runs: check its log, and the subnet's way to SQS and S3 (public IP, NAT or endpoints)"
+        return WorkerStop(kind=StopKind.INIT, text=text, remedy=remedy)
+    remedy = "look at the task in the console: capacity, network interfaces, the size of the image"
+    return WorkerStop(kind=StopKind.UNKNOWN, text=text, remedy=remedy)
+
+
 def vanished(arn: str) -> WorkerStop:
     """ECS does not know the task any more."""
     return _stop(StopKind.VANISHED, f"task {arn} is not known to ECS any more", None, False)
+
+
+def unstopped(arn: str) -> WorkerStop:
+    """It was told to stop, and is not seen to."""
+    return _stop(StopKind.UNKNOWN, f"task {arn} was told to stop, and is not seen to end", None, False)
 
 
 def _stop(kind: StopKind, text: str, exit_code: int | None, is_permanent: bool) -> WorkerStop:
