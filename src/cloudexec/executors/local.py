@@ -9,14 +9,13 @@ import base64
 import os
 import sys
 from collections.abc import Callable, Mapping
-from operator import index
 from typing import TYPE_CHECKING, Any, Final
 
 from cloudexec.backends.local.backend import LocalBackend
 from cloudexec.backends.local.scratch import make_roots
 from cloudexec.engine.engine import Engine
-from cloudexec.errors import SettingsError
 from cloudexec.executors.base import CloudExecutor, Core, OnError, checked_env
+from cloudexec.executors.settings import checked_initializer, positive, positive_or_none
 from cloudexec.ids import new_run_id
 from cloudexec.ledger.calls import CallOptions, Retry
 from cloudexec.ledger.ledger import Ledger, Limits
@@ -64,10 +63,9 @@ class LocalExecutor(CloudExecutor):
         modules: Modules = None,
         on_error: OnError = "wait",
     ) -> None:
-        n_workers = usable_cpus() if max_workers is None else _positive("max_workers", max_workers)
-        max_tasks = None if max_tasks_per_child is None else _positive("max_tasks_per_child", max_tasks_per_child)
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        n_workers = usable_cpus() if max_workers is None else positive("max_workers", max_workers)
+        max_tasks = positive_or_none("max_tasks_per_child", max_tasks_per_child)
+        initializer = checked_initializer(initializer)
         options = CallOptions(
             timeout_s=timeout_s, retry=Retry.of(retries), env=checked_env(env) if env else None, name=name
         )
@@ -118,13 +116,3 @@ def usable_cpus() -> int:
     """CPUs that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
-def _positive(name: str, value: int) -> int:
-    try:
-        number = index(value)  # takes what numpy counts in, too
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise SettingsError(f"{name}={value!r} is not a positive whole number", remedy=f"give {name} >= 1")
-    return number

@@ -249,9 +249,7 @@ class PullBackend:
             loop.close()
 
     def forget_in_child(self) -> None:
-        """This process is a fork: its copies of the sockets are closed, without a word on them."""
-        if self._client is not None:
-            self._client.abandon()
+        """This process is a fork: what it has copies of belongs to the parent, and is left alone."""
 
     # --- beginning ---
 

@@ -86,6 +86,7 @@ class Home:
         attributes = {
             "VisibilityTimeout": str(int(visibility_s)),
             "MessageRetentionPeriod": str(_RETENTION_S),
+            "MaximumMessageSize": str(1 << 20),
             "SqsManagedSseEnabled": "true",
         }
         reply = self._queues().create_queue(
