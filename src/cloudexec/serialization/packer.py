@@ -1,6 +1,6 @@
 """The client's side of serialization: a call becomes bytes and blobs, on the caller's thread.
 
-Called by: executors.   Calls: functions.py, pickling.py, blobs.py.
+Called by: executors.   Calls: functions.py, pickling.py, blobs.py; shipping.py where modules travel.
 What a call receives is what its arguments were at the moment of `submit`: bytes are taken then and there.
 """
 
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cloudexec.errors import CloudexecError, UnpicklableArgument
 from cloudexec.ids import Attached, BlobRef
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.functions import FunctionBook, name_of
 from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps, outside
-from cloudexec.wire.messages import PackedFunction
-from cloudexec.wire.parts import Part, pack_parts
+from cloudexec.wire.messages import FunctionTraits, PackedCall, PackedFunction, ShippedModule, encode_batch
+from cloudexec.wire.parts import DIGEST_BYTES, Part, pack_parts
+
+if TYPE_CHECKING:
+    from cloudexec.serialization.shipping import Modules, Shipping
 
 _NUMBERS: Final = frozenset({int, float, complex, bool, type(None)})
 _FUNCTION_INLINE: Final = 1 << 16  # a function goes along in each batch: a large one is worth a blob
@@ -29,25 +32,29 @@ _PLAIN_MOST: Final = 8192  # characters of text that may take the short way
 
 
 class PackedArguments(NamedTuple):
-    """Packed parts of (args, kwargs), the blobs among them, the cloudpickle version they ask for, and the
-    buffers that are to be attached (copies: they show the moment of packing)."""
+    """Packed parts of (args, kwargs), the blobs among them, the cloudpickle version they ask for, the buffers that
+    are to be attached (copies: they show the moment of packing), and the modules that must travel with them."""
 
     packed: bytes
     refs: tuple[BlobRef, ...] = ()
     pickler: str = ""
     attachments: tuple[bytes, ...] = ()
+    modules: tuple[ShippedModule, ...] = ()
 
 
 class Packer:
     """Packs functions and arguments for one executor. Thread-safe.
 
-    inline_bytes: what is larger travels as a blob.
+    inline_bytes: what is larger travels as a blob. modules: see Shipping.
+    Errors: SettingsError when `modules` names what cannot travel.
     """
 
-    def __init__(self, blobs: BlobBook, inline_bytes: int) -> None:
+    def __init__(self, blobs: BlobBook, inline_bytes: int, modules: Modules = None) -> None:
         self._blobs = blobs
         self._inline_bytes = inline_bytes
-        self._functions = FunctionBook(partial(self._divert, inline_bytes=min(inline_bytes, _FUNCTION_INLINE)))
+        self.shipping = _open_shipping(modules, blobs)
+        divert = partial(self._divert, inline_bytes=min(inline_bytes, _FUNCTION_INLINE))
+        self._functions = FunctionBook(divert, self.shipping)
         self._lock = threading.RLock()  # pickling may run the user's code, which may submit
 
     def pack_function(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
@@ -80,9 +87,25 @@ class Packer:
         except Exception as error:
             which = _first_unpicklable(args, kwargs)
             raise UnpicklableArgument(f"{which} cannot be pickled: {error}") from error
+        modules = self.shipping.for_arguments(pickled) if self.shipping is not None else ()
         parts, refs = self._divert(pickled)
         attachments = _detach(parts) if attach and len(parts) > 1 else ()
-        return PackedArguments(pack_parts(parts), refs, pickled.pickler, attachments)
+        return PackedArguments(pack_parts(parts), refs, pickled.pickler, attachments, modules)
+
+    def with_modules(self, function: PackedFunction, modules: tuple[ShippedModule, ...]) -> PackedFunction:
+        """The function for a call whose arguments need these modules."""
+        return function if self.shipping is None else self.shipping.joined(function, modules)
+
+    def pack_initializer(self, initializer: Callable[..., object], initargs: tuple[Any, ...]) -> bytes:
+        """What a slot reads before its first call: a batch of one call, whose arguments are all that is to be run.
+
+        Its blobs stay in use. Errors: those of pack_arguments.
+        """
+        packed = self.pack_arguments((), {"initializer": initializer, "initargs": tuple(initargs)})
+        nothing = PackedFunction(bytes(DIGEST_BYTES), FunctionTraits(), b"", packed.pickler)
+        if self.shipping is not None:
+            nothing = self.shipping.joined(nothing, self.shipping.always())
+        return encode_batch([PackedCall(1, 1, self.with_modules(nothing, packed.modules), packed.packed)])
 
     def add_use(self, refs: tuple[BlobRef, ...]) -> None:
         """One more call needs these blobs."""
@@ -127,6 +150,15 @@ class Packer:
         except CloudexecError:
             self.release(tuple(before))
             raise
+
+
+def _open_shipping(modules: Modules, blobs: BlobBook) -> Shipping | None:
+    """None where no module travels: that saves the import, too."""
+    if modules is None or (not isinstance(modules, str) and not modules):
+        return None
+    from cloudexec.serialization.shipping import Shipping
+
+    return Shipping(modules, blobs.add)
 
 
 def _detach(parts: list[Part]) -> tuple[bytes, ...]:

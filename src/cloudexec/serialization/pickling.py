@@ -13,7 +13,8 @@ import io
 import pickle
 import sys
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, NamedTuple
+from types import CodeType
+from typing import Any, Final, NamedTuple
 
 from cloudexec.errors import SignatureError
 from cloudexec.serialization.mainglobals import MainGlobals
@@ -24,11 +25,13 @@ _MAIN: Final = (b"__main__", b"__mp_main__")
 
 
 class Pickled(NamedTuple):
-    """A pickle, its out-of-band buffers in order, and the cloudpickle version that reading it asks for."""
+    """A pickle, its out-of-band buffers in order, the cloudpickle version that reading it asks for, and the code
+    that travels in it by value."""
 
     stream: bytes
     buffers: list[memoryview]
     pickler: str
+    codes: tuple[CodeType, ...] = ()
 
 
 def dumps(obj: object) -> Pickled:
@@ -59,7 +62,7 @@ def outside(pickled: Pickled) -> Pickled:
     pieces = [pickle.PickleBuffer(content) for content in contents]
     buffers: list[memoryview] = []
     stream = pickle.dumps(_Outside((digest, *pieces)), PROTOCOL, buffer_callback=lambda b: buffers.append(b.raw()))
-    return Pickled(stream, buffers, pickled.pickler)
+    return Pickled(stream, buffers, pickled.pickler, pickled.codes)
 
 
 class _Outside(tuple[Any, ...]):
@@ -102,15 +105,22 @@ def pickles_modules_by_value() -> bool:
 
 @functools.cache
 def _pickler_class() -> Any:
-    """cloudpickle's pickler, which knows cached functions of a script, too."""
+    """cloudpickle's pickler, which knows cached functions of a script, too, and notes code that it pickles."""
     from collections import ChainMap
 
     import cloudpickle
 
+    table = ChainMap({functools._lru_cache_wrapper: _reduce_cached}, cloudpickle.Pickler.dispatch_table)
+    reduce_code = table[CodeType]
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        dispatch_table: ClassVar = ChainMap(
-            {functools._lru_cache_wrapper: _reduce_cached}, cloudpickle.Pickler.dispatch_table
-        )
+        def __init__(self, file: io.BytesIO, codes: list[CodeType], **options: Any) -> None:
+            def note(code: CodeType) -> Any:
+                codes.append(code)
+                return reduce_code(code)
+
+            self.dispatch_table = table.new_child({CodeType: note})  # pickle reads it when it is initialized
+            super().__init__(file, **options)
 
     return Pickler
 
@@ -130,9 +140,10 @@ def _cloudpickle_dumps(obj: object) -> Pickled:
     import cloudpickle
 
     buffers: list[memoryview] = []
+    codes: list[CodeType] = []
     with io.BytesIO() as file:
-        pickler: Any = _pickler_class()(file, protocol=PROTOCOL, buffer_callback=_collector(buffers))
+        pickler: Any = _pickler_class()(file, codes, protocol=PROTOCOL, buffer_callback=_collector(buffers))
         main = sys.modules["__main__"].__dict__
         pickler.globals_ref[id(main)] = MainGlobals.of(main)
         pickler.dump(obj)
-        return Pickled(file.getvalue(), buffers, cloudpickle.__version__)
+        return Pickled(file.getvalue(), buffers, cloudpickle.__version__, tuple(codes))

@@ -54,6 +54,10 @@ class Hygiene:
         if sys.getrecursionlimit() != self._recursion_limit:
             sys.setrecursionlimit(self._recursion_limit)
 
+    def keep_path(self) -> None:
+        """How sys.path is now is how it shall be."""
+        self._path_content = list(self._path)
+
     def _restore_environment(self) -> None:
         os.environb.clear()
         os.environb.update(self._environment)

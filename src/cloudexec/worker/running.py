@@ -1,6 +1,6 @@
 """One call: load it, call it, pack what came of it.
 
-Called by: slot.py.   Calls: serialization (load, pack), capture, hygiene, the store for what is large.
+Called by: slot.py.   Calls: serialization (load, pack), capture, hygiene, modules, the store for what is large.
 Nothing that was unpickled serves two calls, except functions that provably hold no state.
 """
 
@@ -22,10 +22,11 @@ from cloudexec.serialization.loading import load
 from cloudexec.serialization.mainglobals import take_born
 from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps, outside
 from cloudexec.store.protocol import Store
-from cloudexec.wire.messages import Batch, Outcome, PackedCall, PackedFunction, Verdict
+from cloudexec.wire.messages import Batch, Outcome, PackedCall, PackedFunction, ShippedModule, Verdict, decode_batch
 from cloudexec.wire.parts import Part, pack_parts
 from cloudexec.worker.capture import Capture
 from cloudexec.worker.hygiene import Hygiene
+from cloudexec.worker.modules import ModuleShelf
 from cloudexec.worker.system import reset_peak_memory
 
 _PLAIN: Final = frozenset({int, float, complex, bool, type(None)})
@@ -38,10 +39,14 @@ _MOST_FUNCTIONS: Final = 128
 
 
 class Runner:
-    """Runs calls in this process, one after another."""
+    """Runs calls in this process, one after another.
 
-    def __init__(self, store: Store, inline_bytes: int, stderr: int = -1) -> None:
+    modules_dir: where the user's modules are unpacked; the worker's slots share it.
+    """
+
+    def __init__(self, store: Store, inline_bytes: int, stderr: int = -1, modules_dir: str = "") -> None:
         self._store = store
+        self._modules = ModuleShelf(modules_dir or _own_modules_dir(), self._fetch)
         self._inline_bytes = inline_bytes
         self._functions: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
         self._pinned: dict[str, Any] = {}
@@ -74,7 +79,11 @@ class Runner:
     def initialize(self, packed: bytes) -> bytes | None:
         """Run the initializer, pinning what it binds in `__main__`; a packed failure if it raises."""
         try:
-            initializer, initargs = load(packed, self._fetch)[1].values()
+            batch = decode_batch(packed)
+            _check_versions(batch)
+            (call,) = batch.calls
+            self._modules.provide(call.function.modules)
+            initializer, initargs = load(call.packed, self._fetch)[1].values()
             born = take_born()
             before = [dict(namespace) for namespace in born]
             initializer(*initargs)
@@ -90,6 +99,8 @@ class Runner:
     def _attempt(self, call: PackedCall, batch: Batch) -> tuple[Verdict, bytes]:
         try:
             _check_versions(batch)
+            if call.function.modules:
+                self._provide(call.function.modules)
             function = self._function(call.function)
             args, kwargs = load(call.packed, self._fetch, call.attachments)
             self._bind_pinned()
@@ -100,6 +111,11 @@ class Runner:
         except BaseException as error:
             return Verdict.RAISED, pack_failure(error, own_frames=1)
         return self._pack_result(result)
+
+    def _provide(self, modules: tuple[ShippedModule, ...]) -> None:
+        if self._modules.provide(modules):
+            self._functions.clear()
+            self._hygiene.keep_path()
 
     def _function(self, packed: PackedFunction) -> Callable[..., Any]:
         function = self._functions.get(packed.digest)
@@ -171,6 +187,11 @@ class Runner:
 
     def _fetch(self, ref: BlobRef) -> memoryview:
         return self._store.get(ref.name)
+
+
+def _own_modules_dir() -> str:
+    """A place for a slot that was given none."""
+    return os.path.join(os.environ.get("TMPDIR", "/tmp"), f"cloudexec-modules-{os.getpid()}-{os.urandom(6).hex()}")
 
 
 def _check_versions(batch: Batch) -> None:

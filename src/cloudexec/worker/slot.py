@@ -36,7 +36,7 @@ class SlotSettings(NamedTuple):
     store_roots: list[str]
     inline_bytes: int
     max_tasks: int  # 0: no end
-    initializer: bytes  # packed (function, arguments); empty: none
+    initializer: bytes  # a batch of one call, see Packer.pack_initializer; empty: none
     stderr: int = -1  # the file for what it prints there; the supervisor has it, too
     store: Mapping[str, str] = {}  # see stores.py
 
@@ -45,7 +45,8 @@ def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Calla
     """Run calls until there is nothing more to do, then leave the process."""
     signal.signal(signal.SIGINT, _ignore)
     store = open_store(settings.store_roots, settings.store)
-    runner = Runner(store, settings.inline_bytes, settings.stderr)
+    modules_dir = os.path.join(settings.store_roots[-1], "modules")  # the last root is the disk
+    runner = Runner(store, settings.inline_bytes, settings.stderr, modules_dir)
     faulthandler.enable(2, all_threads=False)  # a crash in native code shows where it was called from
     if settings.initializer and (failure := runner.initialize(settings.initializer)) is not None:
         lane.send(Kind.INITIALIZER_FAILED, encode_outcome(_no_outcome(failure)))
