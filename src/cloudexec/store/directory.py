@@ -12,7 +12,6 @@ import errno
 import hashlib
 import mmap
 import os
-import re
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,9 @@ from typing import Final
 from cloudexec.errors import BlobMissing, SettingsError, StoreFull
 from cloudexec.ids import BlobRef
 from cloudexec.store.memory import equals_file
+from cloudexec.store.names import checked
 from cloudexec.store.protocol import Bytes
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\Z")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _MAP_FROM_BYTES: Final = 64 * 1024  # below that a read is cheaper than a mapping
@@ -153,9 +152,7 @@ class DirectoryStore:
 
 
 def _path(root: str, name: str) -> str:
-    if not _NAME.match(name):
-        raise SettingsError(f"{name!r} is not a store name", remedy="use letters, digits, '-_.' and '/'")
-    return f"{root}/{name}"
+    return f"{root}/{checked(name)}"
 
 
 def _part_beside(path: str) -> str:
