@@ -1,0 +1,61 @@
+"""Serve a pocket AWS for a shell, until Ctrl-C.
+
+python -m cloudexec.testing                             prints the `export` lines to paste into another one
+python -m cloudexec.testing --json                      one line for a program: environment and ready-made resources
+
+Called by:  people.   Calls: pocket.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from types import FrameType
+
+from cloudexec.errors import CloudexecError
+from cloudexec.testing.pocket.pocket import PocketAWS
+from cloudexec.testing.pocket.settings import CONTAINER_KINDS
+
+
+def main(words: list[str] | None = None) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m cloudexec.testing", description="Serve a pocket AWS until Ctrl-C.")
+    parser.add_argument("--port", type=int, default=0, help="where it listens on 127.0.0.1; any free port by default")
+    parser.add_argument("--region", default="us-east-1")
+    parser.add_argument("--containers", choices=CONTAINER_KINDS, default="process")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of `export` lines")
+    asked = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with PocketAWS(port=asked.port, region=asked.region, containers=asked.containers) as aws:
+            print(as_json(aws) if asked.json else as_exports(aws), flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        return 0
+    except CloudexecError as error:
+        print(f"cloudexec: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def as_exports(aws: PocketAWS) -> str:
+    """What a shell takes, and the ready-made resources as comments."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in aws.env.items()]
+    ready = [f"# {name}: {value}" for name, value in aws.ecs_setup().items()]
+    return "\n".join([*lines, *ready, "# Ctrl-C ends it and everything that it started"])
+
+
+def as_json(aws: PocketAWS) -> str:
+    """The same for a program."""
+    return json.dumps({"env": aws.env, "setup": aws.setup})
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

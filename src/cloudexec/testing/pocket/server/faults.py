@@ -1,0 +1,141 @@
+"""What goes wrong on demand: rules with seeds of their own, and the list of what they did.
+
+Called by:  front.py (throttles, latency, resets), ecs.py and tasks.py (launches), sqs.py (messages), control.py.
+Calls:      nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+HTTP_KINDS: Final = ("throttle", "error", "latency", "reset")
+TASK_KINDS: Final = ("run_task_failures", "empty_start", "pull_error", "never_start")
+MESSAGE_KINDS: Final = ("lose_messages", "duplicate_messages")
+KINDS: Final = (*HTTP_KINDS, *TASK_KINDS, *MESSAGE_KINDS, "stale_describe")
+
+
+@dataclass(kw_only=True, eq=False)
+class Rule:
+    """One kind of trouble: where, how often, and what exactly."""
+
+    id: int
+    kind: str
+    service: str | None = None
+    operation: str | None = None
+    rate: float | None = None  # None: always, while `times` lasts
+    times: int | None = None  # None: without end
+    seed: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._dice = random.Random(self.seed)
+
+    def concerns(self, service: str, operation: str) -> bool:
+        """Whether the rule is about such a request."""
+        return self.service in (None, service) and self.operation in (None, operation)
+
+    def strikes(self) -> bool:
+        """Throw the dice."""
+        if self.times is not None and self.times <= 0:
+            return False
+        if self.rate is not None and self._dice.random() >= self.rate:
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+    def latency_s(self) -> float:
+        """How long a `latency` rule holds up this request."""
+        seconds, jitter = float(self.details["seconds"]), float(self.details.get("jitter") or 0.0)
+        return max(0.0, seconds + self._dice.uniform(-jitter, jitter))
+
+
+class FaultBook:
+    """All rules that hold, and what they did so far."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: list[Rule] = []
+        self._fired: list[dict[str, Any]] = []
+        self._next = 1
+
+    def add(self, wanted: dict[str, Any]) -> int:
+        """Add a rule; its number."""
+        common = {
+            name: wanted.pop(name) for name in ("service", "operation", "rate", "times", "seed") if name in wanted
+        }
+        kind = wanted.pop("kind")
+        if kind not in KINDS:
+            raise ValueError(f"there is no fault {kind!r}")
+        with self._lock:
+            rule = Rule(id=self._next, kind=kind, details=wanted, **common)
+            self._next += 1
+            self._rules.append(rule)
+            return rule.id
+
+    def clear(self, rule_id: int | None = None) -> None:
+        """End one rule, or all of them; what they did stays in the list."""
+        with self._lock:
+            self._rules = [rule for rule in self._rules if rule_id not in (None, rule.id)]
+
+    def forget(self) -> None:
+        """End all rules and empty the list."""
+        with self._lock:
+            self._rules, self._fired = [], []
+
+    def fired(self) -> list[dict[str, Any]]:
+        """What happened, in order."""
+        with self._lock:
+            return list(self._fired)
+
+    def note(self, kind: str, **facts: object) -> None:
+        """Write down what was done at somebody's word rather than by a rule."""
+        with self._lock:
+            self._fired.append({"kind": kind, "at_s": time.time(), **facts})
+
+    def strike(self, kinds: tuple[str, ...], *, service: str, operation: str, **facts: object) -> list[Rule]:
+        """The rules of these kinds that strike now."""
+        if not self._rules:
+            return []
+        struck = []
+        with self._lock:
+            for rule in self._rules:
+                if rule.kind in kinds and rule.concerns(service, operation) and rule.strikes():
+                    struck.append(rule)
+                    told = {"kind": rule.kind, "service": service, "operation": operation, "rule": rule.id, **facts}
+                    self._fired.append({**told, "at_s": time.time()})
+        return struck
+
+    def launch(self, provider: str | None, task: str) -> Rule | None:
+        """What goes wrong with one task's launch."""
+        rules = [rule for rule in self._rules if rule.kind in TASK_KINDS]
+        for rule in rules:
+            if rule.details.get("provider") in (None, provider):
+                found = self._strike_one(rule, service="ecs", operation="RunTask", task=task, provider=provider)
+                if found:
+                    return rule
+        return None
+
+    def deliveries(self, queue: str) -> int:
+        """How often a message that is sent now will be delivered."""
+        for rule in [rule for rule in self._rules if rule.kind in MESSAGE_KINDS]:
+            about_it = str(rule.details.get("queue") or "") in queue
+            if about_it and self._strike_one(rule, service="sqs", operation="SendMessage", queue=queue):
+                return 0 if rule.kind == "lose_messages" else 2
+        return 1
+
+    def staleness_s(self) -> float:
+        """How old DescribeTasks' answers are."""
+        struck = self.strike(("stale_describe",), service="ecs", operation="DescribeTasks")
+        return max((float(rule.details["seconds"]) for rule in struck), default=0.0)
+
+    def _strike_one(self, rule: Rule, **facts: object) -> bool:
+        with self._lock:
+            if rule not in self._rules or not rule.strikes():
+                return False
+            self._fired.append({"kind": rule.kind, "rule": rule.id, **facts, "at_s": time.time()})
+            return True

@@ -1,0 +1,114 @@
+"""Every request passes here: it is counted, meets the faults, and goes to the plane that answers it.
+
+Called by:  http.py.   Calls: faults.py, control.py, the planes, moto.py.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import Any, Protocol
+
+from cloudexec.testing.pocket.server.control import Control
+from cloudexec.testing.pocket.server.faults import FaultBook
+from cloudexec.testing.pocket.server.http import BreakConnection
+from cloudexec.testing.pocket.server.moto import Moto
+from cloudexec.testing.pocket.server.requests import (
+    Answer,
+    Refusal,
+    Request,
+    error_answer,
+    expired_answer,
+    throttle_answer,
+)
+
+
+class Plane(Protocol):
+    """What answers some of a service's requests instead of moto."""
+
+    def handles(self, request: Request) -> bool:
+        """Whether this request is the plane's."""
+
+    def answer(self, request: Request) -> Answer:
+        """The answer; may raise a Refusal."""
+
+
+class Journal:
+    """How often what was asked; on demand every request with its headers."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self.keep = keep
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._records: list[dict[str, Any]] = []
+
+    def note(self, request: Request) -> None:
+        """Count a request."""
+        with self._lock:
+            self._counts[request.service, request.operation] += 1
+            if self.keep:
+                record = {name: getattr(request, name) for name in ("service", "operation", "method", "path", "query")}
+                self._records.append({**record, "headers": request.headers, "at_s": time.time()})
+
+    def told(self) -> dict[str, Any]:
+        """Everything noted so far."""
+        with self._lock:
+            counts = [[service, operation, count] for (service, operation), count in sorted(self._counts.items())]
+            return {"counts": counts, "records": list(self._records)}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._counts.clear()
+            self._records.clear()
+
+
+class Front:
+    """Answers every request that reaches the server."""
+
+    def __init__(
+        self, *, moto: Moto, planes: list[Plane], faults: FaultBook, journal: Journal, control: Control
+    ) -> None:
+        self._moto, self._planes, self._faults = moto, planes, faults
+        self._journal, self._control = journal, control
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to send; BreakConnection instead of one where a fault says so."""
+        if request.path.startswith("/_pocket/"):
+            return self._control.answer(request)
+        self._journal.note(request)
+        refused, breaks_after = self._trouble(request)
+        if refused is None and self._control.credentials.is_expired(request.access_key):
+            refused = expired_answer(request.service)
+        answer = refused or self._act(request)
+        if breaks_after:
+            raise BreakConnection
+        return answer
+
+    def _trouble(self, request: Request) -> tuple[Answer | None, bool]:
+        """What the faults make of a request: an answer instead of the service's, and whether its answer is lost."""
+        refused, breaks_after = None, False
+        kinds = ("latency", "throttle", "error", "reset")
+        for rule in self._faults.strike(kinds, service=request.service, operation=request.operation):
+            if rule.kind == "latency":
+                time.sleep(rule.latency_s())
+            elif rule.kind == "throttle":
+                refused = throttle_answer(request.service)
+            elif rule.kind == "error":
+                code, message = str(rule.details["code"]), str(rule.details.get("message") or "")
+                refused = error_answer(request.service, code, message, int(rule.details.get("status") or 400))
+            elif rule.details.get("after"):
+                breaks_after = True
+            else:
+                raise BreakConnection
+        return refused, breaks_after
+
+    def _act(self, request: Request) -> Answer:
+        try:
+            for plane in self._planes:
+                if plane.handles(request):
+                    return plane.answer(request)
+            return self._moto.answer(request)
+        except Refusal as refusal:
+            return error_answer(request.service, refusal.code, refusal.message, refusal.status, **refusal.members)
