@@ -146,8 +146,8 @@ class _Kept(NamedTuple):
 
 def _blobs_below(roots: Sequence[str]) -> Iterator[_Kept]:
     for root in roots:
-        with contextlib.suppress(FileNotFoundError), os.scandir(f"{root}/blobs") as entries:
+        with contextlib.suppress(OSError), os.scandir(f"{root}/blobs") as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # somebody else made room
+                with contextlib.suppress(OSError):  # somebody else made room
                     status = entry.stat()
                     yield _Kept(status.st_mtime_ns, entry.path, status.st_size)
