@@ -1,4 +1,4 @@
-"""Write the arguments of calls to ECS, SQS and CloudWatch Logs; no I/O happens here.
+"""Write the arguments of calls to ECS and CloudWatch Logs; no I/O happens here.
 
 Called by: backend.py, which owns the clients.   Calls: target.py, for types.
 Mirror:    replies.py reads what comes back.
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cloudexec.backends.ecs.sizes import CPU_UNITS_PER_VCPU
 from cloudexec.backends.ecs.target import Capacity, EcsTarget
+from cloudexec.backends.pull.home import RUN_TAG
 from cloudexec.errors import SettingsError
 
 Request = dict[str, Any]
@@ -25,12 +26,8 @@ MOST_OVERRIDES: Final = 8192  # characters, those of the JSON included
 MOST_REASON: Final = 255
 STOP_TIMEOUT_S: Final = 120  # Fargate's longest; a Spot warning lasts as long
 OUR_STOP: Final = "cloudexec: "  # begins the reason of every stop of ours, so that we know it again
-RUN_TAG: Final = "cloudexec:run"
 NAME_TAG: Final = "cloudexec:name"
 WORKER_COMMAND: Final = ("python", "-m", "cloudexec.worker", "--pull")
-_RETENTION_S: Final = 14 * 24 * 3600  # the longest: a detached run may wait for its client
-_LONGEST_MESSAGE: Final = 1_048_576
-_LONGEST_WAIT_S: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +70,7 @@ def run_task_request(target: EcsTarget, launch: Launch, outfit: Outfit, task_def
         # instead of paying for more.
         "clientToken": launch.token,
         "startedBy": outfit.run_id,
-        "tags": _as_list(_tags(target, outfit)),
+        "tags": _as_list({**target.tags, RUN_TAG: outfit.run_id, **_name_tag(outfit)}),
         "propagateTags": "TASK_DEFINITION",
         "enableECSManagedTags": True,
         "overrides": task_overrides(target, outfit),
@@ -122,9 +119,8 @@ def cpu_units(vcpu: float) -> str:
     return str(round(vcpu * CPU_UNITS_PER_VCPU))
 
 
-def _tags(target: EcsTarget, outfit: Outfit) -> dict[str, str]:
-    name = {NAME_TAG: outfit.name[:256]} if outfit.name else {}
-    return {**target.tags, RUN_TAG: outfit.run_id, **name}
+def _name_tag(outfit: Outfit) -> dict[str, str]:
+    return {NAME_TAG: outfit.name[:256]} if outfit.name else {}
 
 
 def _as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -227,27 +223,7 @@ def describe_task_definition_request(task_definition: str) -> Request:
     return {"taskDefinition": task_definition}
 
 
-# --- queues and logs -------------------------------------------------------------------------
-
-
-def create_queue_request(target: EcsTarget, outfit: Outfit, purpose: str, visibility_s: float) -> Request:
-    """Arguments for SQS `create_queue`; `purpose` is "work" or "out". Without a policy: the account's own only."""
-    return {
-        "QueueName": queue_name(outfit.run_id, purpose),
-        "Attributes": {
-            "VisibilityTimeout": str(round(visibility_s)),
-            "MessageRetentionPeriod": str(_RETENTION_S),
-            "MaximumMessageSize": str(_LONGEST_MESSAGE),
-            "ReceiveMessageWaitTimeSeconds": str(_LONGEST_WAIT_S),
-            "SqsManagedSseEnabled": "true",
-        },
-        "tags": _tags(target, outfit),
-    }
-
-
-def queue_name(run_id: str, purpose: str) -> str:
-    """See docs/decisions/0006."""
-    return f"cloudexec-{run_id}-{purpose}"
+# --- logs -------------------------------------------------------------------------
 
 
 def log_stream(target: EcsTarget, arn: str) -> str:

@@ -22,7 +22,7 @@ _KILLED: Final = 128 + signal.SIGKILL
 
 
 class StopKind(Enum):
-    """Classes of stops; each has its own remedy."""
+    """Classes of stops and of starts that failed; each has its own remedy."""
 
     CAPACITY = "no capacity"
     PULL = "image not pulled"
@@ -165,10 +165,10 @@ def stop_for_reason(reason: str, detail: str = "") -> WorkerStop:
 def stop_for_error(error: CloudexecError) -> WorkerStop:
     """What a refusal of RunTask means. What the account's quota forbids now, it may allow later."""
     text = error.what.casefold()
-    if isinstance(error, (Throttled, ConnectionLost)):
-        kind, is_permanent = StopKind.CAPACITY, False
-    elif any(sign in text for sign in _QUOTA):
+    if any(sign in text for sign in _QUOTA):
         return WorkerStop(kind=StopKind.CAPACITY, text=error.what, remedy=_QUOTA_REMEDY)
+    if isinstance(error, (Throttled, ConnectionLost)):
+        kind, is_permanent = StopKind.UNKNOWN, False
     else:
         kind, is_permanent = _kind_of_text(error.what) or (StopKind.REFUSED, True)
     return WorkerStop(kind=kind, text=error.what, remedy=error.remedy, is_permanent=is_permanent)

@@ -1,0 +1,144 @@
+"""Clients of boto3 for the control plane, with settings of our own, and its errors in our words.
+
+Called by: discovery.py, driver.py (as `Ask`), executors.
+Retries:   what the fleet repeats by itself, at its own pace, is tried once; everything else five times. The mode is
+           named here because botocore's default has changed between its versions.
+Imports:   boto3 takes 0.3 s to load, so it is loaded when the first client is made.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Final
+
+from cloudexec.errors import AwsError, ConnectionLost, CredentialsExpired, CredentialsMissing, SettingsError
+from cloudexec.transport.refusals import Refusal, error_of
+
+_CONNECT_S: Final = 5
+_READ_S: Final = 30
+_CONNECTIONS: Final = 16  # more than the driver's threads
+_ATTEMPTS: Final = 5
+_REPEATED_BY_FLEET: Final = frozenset({"run_task", "describe_tasks", "list_tasks", "stop_task"})
+
+
+class Clients:
+    """One identity in one region. `endpoint_url` is for emulators: one for all services, or by service."""
+
+    def __init__(
+        self,
+        *,
+        session: Any = None,
+        region: str = "",
+        profile: str = "",
+        endpoint_url: str | Mapping[str, str] = "",
+    ) -> None:
+        if session is not None and profile:
+            raise SettingsError("both session and profile are given", remedy="give one: a session has its profile")
+        self._given = session
+        self._region = region
+        self._profile = profile
+        self._endpoint_url = endpoint_url
+        self._clients: dict[tuple[str, int], Any] = {}
+        self._making = threading.RLock()
+
+    @cached_property
+    def session(self) -> Any:
+        """The boto3 session. Errors: SettingsError (no such profile)."""
+        if self._given is not None:
+            return self._given
+        import boto3
+        from botocore.exceptions import ProfileNotFound
+
+        try:
+            return boto3.Session(profile_name=self._profile or None, region_name=self._region or None)
+        except ProfileNotFound as error:
+            raise SettingsError(
+                str(error), remedy="correct the profile's name; `aws configure list-profiles`"
+            ) from None
+
+    @property
+    def region(self) -> str:
+        """Errors: SettingsError if there is none."""
+        region = self._region or self.session.region_name
+        if not region:
+            raise SettingsError("no AWS region is set", remedy="give region=, or set AWS_REGION, e.g. eu-west-1")
+        return str(region)
+
+    @cached_property
+    def account_id(self) -> str:
+        """The account that the credentials belong to: the only owner whose buckets are used. Errors: AwsError."""
+        return str(self.ask("sts", "get_caller_identity", {})["Account"])
+
+    def endpoint_of(self, service: str) -> str:
+        """The endpoint that was given for a service, "" for its own."""
+        given = self._endpoint_url
+        return given if isinstance(given, str) else given.get(service, "")
+
+    def client(self, service: str, attempts: int = _ATTEMPTS) -> Any:
+        """A client of boto3, made once; threads may share it. Errors: SettingsError."""
+        with self._making:  # a session's own making of clients is not safe with threads
+            if (service, attempts) not in self._clients:
+                self._clients[service, attempts] = self._make(service, attempts)
+            return self._clients[service, attempts]
+
+    def ask(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One request. Errors: AwsError and its kin, SettingsError for arguments that the service does not know."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        attempts = 1 if operation in _REPEATED_BY_FLEET else _ATTEMPTS
+        try:
+            reply: dict[str, Any] = getattr(self.client(service, attempts), operation)(**request)
+            return reply
+        except (ClientError, BotoCoreError) as error:
+            raise translated(f"{service} {operation}", error) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._making:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    def _make(self, service: str, attempts: int) -> Any:
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=_CONNECT_S,
+            read_timeout=_READ_S,
+            max_pool_connections=_CONNECTIONS,
+            tcp_keepalive=True,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+        )
+        endpoint_url = self.endpoint_of(service) or None
+        return self.session.client(service, region_name=self.region, endpoint_url=endpoint_url, config=config)
+
+
+def translated(what: str, error: Exception) -> AwsError | SettingsError:
+    """An error of botocore as ours. `what` was tried."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return error_of(what, _refusal(error.response or {}))
+    if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
+        return CredentialsMissing(f"{what}: {error}")
+    if isinstance(error, (exceptions.TokenRetrievalError, exceptions.SSOError)):
+        return CredentialsExpired(f"{what}: {error}")
+    if isinstance(error, exceptions.ParamValidationError):
+        return SettingsError(f"{what}: {error}", remedy="correct the setting that is named")
+    if isinstance(error, exceptions.HTTPClientError):
+        # The `response` of these errors exists and is None. Without a connection nothing can have happened.
+        never_sent = (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError, exceptions.SSLError)
+        return ConnectionLost(f"{what}: {error}", not isinstance(error, never_sent))
+    return AwsError(f"{what}: {error}", type(error).__name__)
+
+
+def _refusal(response: Mapping[str, Any]) -> Refusal:
+    about, said = response.get("ResponseMetadata") or {}, response.get("Error") or {}
+    return Refusal(
+        about.get("HTTPStatusCode") or 0,
+        said.get("Code") or "",
+        said.get("Message") or "",
+        about.get("RequestId") or "",
+    )

@@ -1,0 +1,243 @@
+"""Find the settings that were not given, and say of each where it comes from.
+
+Called by: executors.   Calls: aws_config.py (environment, file), clients.py (the stack, the default network).
+Order:     arguments, environment, file (these without network: `settle`), then the deployed stack's resources, then
+           the default VPC (`complete`). A source is asked only if something is still missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from cloudexec.backends.aws_config import (
+    Found,
+    Settings,
+    config_path,
+    from_arguments,
+    from_environment,
+    from_file,
+    variable_of,
+)
+from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
+from cloudexec.errors import AccessDenied, AwsError, SettingsError
+
+Ask = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
+
+DEFAULT_STACK: Final = "cloudexec"
+_TARGET_KEYS: Final = frozenset(field.name for field in fields(EcsTarget))
+# Who names the first speaks for the others too: they exclude it, or belong to it.
+_SPEAKS_FOR: Final[Mapping[str, frozenset[str]]] = {
+    "task_definition": frozenset({"image", "task_role", "execution_role"}),
+    "image": frozenset({"task_definition"}),
+    "launch_type": frozenset({"capacity_provider_strategy", "spot", "on_demand_base", "fallback"}),
+    "capacity_provider_strategy": frozenset({"launch_type", "spot", "on_demand_base", "fallback"}),
+    "spot": frozenset({"launch_type", "capacity_provider_strategy"}),
+    "subnets": frozenset({"security_groups", "assign_public_ip"}),
+    "vcpu": frozenset({"memory_mib"}),
+    "memory_mib": frozenset({"vcpu"}),
+}
+_SPOT_ALONE: Final = frozenset({"on_demand_base", "fallback"})
+_ONE: Final = {
+    "AWS::ECS::Cluster": "cluster",
+    "AWS::S3::Bucket": "bucket",
+    "AWS::ECS::TaskDefinition": "task_definition",
+    "AWS::Logs::LogGroup": "log_group",
+}
+_MANY: Final = {"AWS::EC2::Subnet": "subnets", "AWS::EC2::SecurityGroup": "security_groups"}
+_ROLE: Final = "AWS::IAM::Role"
+_OURS: Final = ("cloudexec", "worker")  # in a logical id, where a stack has several resources of a type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EcsPlace:
+    """Where a run is to live, as far as it is known. `sources` tells where each setting comes from."""
+
+    target: EcsTarget
+    bucket: str = ""
+    prefix: str = ""
+    stack: str = ""
+    aws_profile: str = ""
+    endpoint_url: str = ""
+    sources: Mapping[str, str]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Settings without which nothing can be started."""
+        return self.target.missing + (() if self.bucket else ("bucket",))
+
+    def lines(self) -> list[str]:
+        """`cluster = ml (stack cloudexec, resource Cluster)`, for people."""
+        return [f"{name} = {self.value(name)} ({source})" for name, source in sorted(self.sources.items())]
+
+    def value(self, name: str) -> Any:
+        """A setting by its name."""
+        return getattr(self.target if name in _TARGET_KEYS else self, name)
+
+
+def settle(given: Mapping[str, Any], environ: Mapping[str, str]) -> EcsPlace:
+    """What arguments, environment and file say together; what is None was not given. No network.
+
+    Errors: SettingsError, also for settings that contradict each other.
+    """
+    return _place(merge(merge(from_arguments(given), from_environment(environ)), from_file(environ)))
+
+
+def merge(stronger: Settings, weaker: Settings) -> Settings:
+    """The stronger source wins, key by key, and with a key also for what excludes it or belongs to it."""
+    taken = set(stronger).union(*(_SPEAKS_FOR.get(name, frozenset()) for name in stronger))
+    if "spot" in stronger and not stronger["spot"].value:
+        taken |= _SPOT_ALONE
+    return {**{name: found for name, found in weaker.items() if name not in taken}, **stronger}
+
+
+def _place(settings: Settings) -> EcsPlace:
+    values = {name: found.value for name, found in settings.items()}
+    if "fallback" in values:
+        values["fallback"] = _fallback(values["fallback"])
+    if "capacity_provider_strategy" in values:
+        values["capacity_provider_strategy"] = tuple(map(_share, values["capacity_provider_strategy"]))
+    target = EcsTarget(**{name: value for name, value in values.items() if name in _TARGET_KEYS})
+    rest = {name: value for name, value in values.items() if name not in _TARGET_KEYS}
+    sources = {name: found.source for name, found in settings.items()}
+    return EcsPlace(target=target, sources=sources, **rest)
+
+
+def _share(said: object) -> ProviderShare:
+    """An entry of a strategy, also as boto3 writes it."""
+    if isinstance(said, ProviderShare):
+        return said
+    values = dict(said) if isinstance(said, Mapping) else {}
+    if "capacityProvider" in values:
+        values["provider"] = values.pop("capacityProvider")
+    try:
+        return ProviderShare(**values)
+    except TypeError:
+        remedy = "write {'provider': NAME, 'weight': 1, 'base': 0}"
+        raise SettingsError(f"{said!r} is not an entry of a capacity provider strategy", remedy=remedy) from None
+
+
+def _fallback(value: object) -> Fallback:
+    try:
+        return Fallback(value)
+    except ValueError:
+        names = " or ".join(repr(each.value) for each in Fallback)
+        raise SettingsError(f"fallback={value!r} is unknown", remedy=f"give {names}") from None
+
+
+# --- with network ----------------------------------------------------------------------------
+
+
+def complete(place: EcsPlace, ask: Ask, environ: Mapping[str, str]) -> EcsPlace:
+    """What is missing, from the stack and the default network. Errors: SettingsError, AwsError and its kin."""
+    if place.missing or place.stack:
+        place = _add(place, _from_stack(place, ask))
+    if "subnets" in place.missing:
+        place = _add(place, default_network(ask))
+    if place.missing:
+        raise _still_missing(place, environ)
+    if place.target.assign_public_ip is None and place.target.is_fargate and place.target.subnets:
+        place = _add(place, _public_ip(place.target.subnets, ask))
+    return place
+
+
+def _add(place: EcsPlace, more: Settings) -> EcsPlace:
+    known = {name: Found(place.value(name), source) for name, source in place.sources.items()}
+    return _place(merge(known, more))
+
+
+def _from_stack(place: EcsPlace, ask: Ask) -> Settings:
+    name = place.stack or DEFAULT_STACK
+    try:
+        reply = ask("cloudformation", "describe_stack_resources", {"StackName": name})
+    except AwsError as error:
+        if place.stack:
+            is_absent = error.code == "ValidationError"
+            remedy = "correct its name (stack=), or deploy it" if is_absent else error.remedy
+            raise SettingsError(f"stack {name!r} cannot be read: {error.what}", remedy=remedy) from error
+        if isinstance(error, AccessDenied) or error.code == "ValidationError":
+            return {}  # there need not be a stack of this name, nor a right to look
+        raise
+    settings = settings_of_stack(name, reply.get("StackResources") or (), set(place.missing))
+    if not place.target.image:  # a task definition has its roles
+        settings.pop("task_role", None)
+        settings.pop("execution_role", None)
+    return settings
+
+
+def settings_of_stack(name: str, resources: Iterable[Mapping[str, Any]], needed: set[str]) -> Settings:
+    """What a stack's resources say. Errors: SettingsError if it is not clear which one is meant for what is needed."""
+    by_type: dict[str, dict[str, str]] = {}
+    for resource in resources:
+        if resource.get("PhysicalResourceId") and not resource.get("ResourceStatus", "").startswith("DELETE"):
+            by_type.setdefault(resource["ResourceType"], {})[resource["LogicalResourceId"]] = resource[
+                "PhysicalResourceId"
+            ]
+    settings: Settings = {}
+    for kind, key in _ONE.items():
+        if one := _choose(name, key, by_type.get(kind, {}), key in needed):
+            settings[key] = Found(by_type[kind][one], f"stack {name}, resource {one}")
+    for kind, key in _MANY.items():
+        if many := by_type.get(kind):
+            settings[key] = Found(tuple(many.values()), f"stack {name}, resources {', '.join(many)}")
+    return settings | _roles(name, by_type.get(_ROLE, {}))
+
+
+def _choose(stack: str, key: str, ids: Mapping[str, str], is_needed: bool) -> str:
+    """The logical id that is meant; "" if there is none, or nobody needs to know."""
+    ours = [one for one in ids if any(word in one.lower() for word in _OURS)]
+    candidates = list(ids) if len(ids) <= 1 else ours
+    if len(candidates) == 1:
+        return candidates[0]
+    if ids and is_needed:
+        what = f"stack {stack!r} has several resources that may be the {key}: {', '.join(ids)}"
+        raise SettingsError(what, remedy=f"name one with {key}=")
+    return ""
+
+
+def _roles(stack: str, roles: Mapping[str, str]) -> Settings:
+    execution = [one for one in roles if "execution" in one.lower()]
+    task = [one for one in roles if one not in execution and ("task" in one.lower() or "worker" in one.lower())]
+    named = {"execution_role": execution, "task_role": task}
+    return {
+        key: Found(roles[ids[0]], f"stack {stack}, resource {ids[0]}") for key, ids in named.items() if len(ids) == 1
+    }
+
+
+def default_network(ask: Ask) -> Settings:
+    """The default VPC's subnets and its default security group; nothing if the region has no default VPC."""
+    chosen = {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
+    subnets = ask("ec2", "describe_subnets", chosen).get("Subnets") or ()
+    if not subnets:
+        return {}
+    vpc = subnets[0]["VpcId"]
+    filters = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}]
+    groups = ask("ec2", "describe_security_groups", {"Filters": filters}).get("SecurityGroups") or ()
+    source = f"default VPC {vpc}"
+    ids = tuple(sorted(subnet["SubnetId"] for subnet in subnets))
+    settings = {"subnets": Found(ids, source)}
+    if groups:
+        settings["security_groups"] = Found((groups[0]["GroupId"],), source)
+    return settings
+
+
+def _public_ip(subnets: tuple[str, ...], ask: Ask) -> Settings:
+    """Tasks get a public address where machines do: without one they reach nothing from a public subnet."""
+    try:
+        reply = ask("ec2", "describe_subnets", {"SubnetIds": list(subnets)})
+    except AccessDenied:
+        return {"assign_public_ip": Found(False, "default, because ec2:DescribeSubnets is not allowed")}
+    are_public = all(subnet.get("MapPublicIpOnLaunch") for subnet in reply.get("Subnets") or ({},))
+    return {"assign_public_ip": Found(are_public, "the subnets' own setting")}
+
+
+def _still_missing(place: EcsPlace, environ: Mapping[str, str]) -> SettingsError:
+    names = {"task_definition": "task_definition or image"}
+    missing = [names.get(name, name) for name in place.missing]
+    first = place.missing[0]
+    return SettingsError(
+        f"not known: {', '.join(missing)}; looked at arguments, environment, {config_path(environ)}, "
+        f"stack {place.stack or DEFAULT_STACK!r} and the default VPC",
+        remedy=f"give {first}=, set {variable_of(first)}, or write {first} into that file",
+    )
