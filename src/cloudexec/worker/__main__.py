@@ -1,6 +1,7 @@
 """`python -m cloudexec.worker`: start a worker.
 
-Calls: supervisor.serve. A client starts it with `--control-fd N`, one end of a Unix socket pair.
+Calls: supervisor.serve, which a client on this machine starts with `--control-fd N`, one end of a Unix socket pair;
+       agent.main.pull, which a container starts with `--pull`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ def main(arguments: list[str]) -> int:
         from cloudexec.worker.supervisor import serve
 
         return serve(int(arguments[1]))
+    if arguments == ["--pull"]:
+        from cloudexec.worker.agent.main import pull
+
+        return pull()
     if arguments == ["--check"]:
         from cloudexec.worker import supervisor  # noqa: F401 - importing it is the check
 
         print(f"cloudexec worker: ready, Python {sys.version.split()[0]} at {sys.executable}")
         return 0
-    print("usage: python -m cloudexec.worker --check | --control-fd N", file=sys.stderr)
+    print("usage: python -m cloudexec.worker --check | --pull | --control-fd N", file=sys.stderr)
     return 2
 
 

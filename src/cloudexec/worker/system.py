@@ -50,6 +50,16 @@ def nameless_file() -> int:
     return fd
 
 
+def wipe_from_environment(name: str) -> None:
+    """Remove a variable, and overwrite the text with which the process was started: /proc/PID/environ shows it."""
+    if _LINUX:
+        find = _LIBC.getenv
+        find.restype = ctypes.c_void_p
+        if address := find(name.encode()):
+            ctypes.memset(address, 0, len(os.environb.get(name.encode(), b"")))
+    os.environ.pop(name, None)
+
+
 def kill_group(pid: int) -> None:
     """Kill the leader of a process group and all that still belong to the group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

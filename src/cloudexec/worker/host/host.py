@@ -131,6 +131,11 @@ class Host:
             process.kill()
             self._due += self._bury(process, detail)
 
+    def drop_workers(self, detail: str) -> None:
+        """Kill all supervisors with their slots."""
+        for worker in list(self._workers):
+            self.drop_worker(worker, detail)
+
     def poll(self, timeout_s: float | None) -> list[Fact]:
         """What happened; waits until something did, something watched is ready, or the time is over."""
         wait_ms = None if timeout_s is None else max(0.0, timeout_s * 1000)
