@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cloudexec.executors.ecs import ECSExecutor
     from cloudexec.executors.local import LocalExecutor
     from cloudexec.future import CallStats, Future
     from cloudexec.ledger.calls import Retry
     from cloudexec.observe.run import RunFacts
 
 __version__ = "0.1.0"
-__all__ = ["CallStats", "Future", "LocalExecutor", "Retry", "RunFacts", "__version__", "errors"]
+__all__ = ["CallStats", "ECSExecutor", "Future", "LocalExecutor", "Retry", "RunFacts", "__version__", "errors"]
 
 _HOMES = {
     "CallStats": "cloudexec.future",
+    "ECSExecutor": "cloudexec.executors.ecs",
     "Future": "cloudexec.future",
     "LocalExecutor": "cloudexec.executors.local",
     "Retry": "cloudexec.ledger.calls",

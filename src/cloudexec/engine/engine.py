@@ -154,6 +154,10 @@ class Engine:
         if not self._started:
             self._start()
 
+    def warm(self, n_lanes: int) -> None:
+        """Have slots started before the first call."""
+        self.start(lambda: self._backend.want_lanes(n_lanes))
+
     def detach(self) -> None:
         """Leave all open calls to the backend's queue and workers. Their sinks get RunDetached. Waits."""
         if not self._started:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
 
 from cloudexec.backends.protocol import OutboundCall
 from cloudexec.engine.engine import Engine
@@ -35,6 +35,9 @@ from cloudexec.ledger.calls import CallOptions, Retry
 from cloudexec.ledger.pace import Estimate
 from cloudexec.observe.run import RunFacts
 from cloudexec.serialization.packer import Packer
+
+if TYPE_CHECKING:
+    from cloudexec.serialization.explaining import Explanation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,6 +107,12 @@ class Submits(Executor):
         if name is not None:
             changes["name"] = name
         return View(self._owner(), replace(self._options, **changes))
+
+    def explain(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
+        """What would travel if `fn(*args, **kwargs)` were submitted, and why: print it. Nothing runs."""
+        from cloudexec.serialization.explaining import explain_function
+
+        return explain_function(self._core.packer, fn, args, kwargs)
 
     def _owner(self) -> CloudExecutor:
         raise NotImplementedError
@@ -265,6 +274,17 @@ class Core:
         submit = self._submit_open if window is None else partial(self._submit_open, executor=executor)
         mapping = Mapping(make_calls, submit, self.engine.drop, release, inputs, pure, window, deadline_s)
         return mapping.results()
+
+    def warm(self) -> None:
+        """Have workers started before the first submission."""
+        self._check_usable()
+        self.engine.warm(self.max_workers)
+
+    def detach(self) -> None:
+        """Leave the run to its workers. Errors: ExecutorClosed."""
+        self._check_usable()
+        self._closed = True
+        self.engine.detach()
 
     def restore(self, calls: list[OutboundCall]) -> list[Future[Any]]:
         """Futures for calls of an earlier client; later calls are numbered on from theirs."""

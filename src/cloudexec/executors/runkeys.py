@@ -11,10 +11,10 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from cloudexec.errors import RunMissing
+from cloudexec.errors import RunMissing, SettingsError
 
 _RUN_ID: Final = re.compile(r"r\d{8}-\d{6}-[0-9a-f]+\Z")
 
@@ -31,6 +31,27 @@ class RunKey:
     region: str
     endpoint_url: str = ""
     profile: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        run_id: str,
+        key: str | None,
+        bucket: str | None,
+        prefix: str | None,
+        region: str | None,
+        profile: str | None,
+        endpoint_url: str | None,
+    ) -> RunKey:
+        """What is given, and for the rest what this machine knows. Errors: RunMissing, SettingsError."""
+        given = {"key_hex": key, "bucket": bucket, "prefix": prefix, "region": region}
+        given |= {"profile": profile, "endpoint_url": endpoint_url}
+        named = {name: value for name, value in given.items() if value is not None}
+        if key is None:
+            return replace(load(run_id), **named)
+        if bucket is None:
+            raise SettingsError("key is given without bucket", remedy="give bucket=, where the run's objects lie")
+        return cls(**{"run_id": run_id, "prefix": "cloudexec", "owner": "", "region": "", **named})
 
 
 def directory() -> str:

@@ -46,6 +46,8 @@ class RunRecord:
     python_version: str
     n_slots: int
     max_workers: int
+    start_timeout_s: float
+    name: str
     worker: Mapping[str, Any] = field(default_factory=dict)
     fleet: Mapping[str, Any] = field(default_factory=dict)
 
@@ -68,7 +70,7 @@ class Home:
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/runs/{run_id}".lstrip("/")
         self.owner = owner
-        self._client = client
+        self.client = client
         self._queues = queues
         self._tags = {RUN_TAG: run_id, **tags}
 
@@ -108,12 +110,12 @@ class Home:
     def write_record(self, record: RunRecord) -> None:
         """Write what another client must know."""
         body = json.dumps(asdict(record)).encode()
-        self._client.call(s3.put_object(self.bucket, self.key("run"), [body], owner=self.owner))
+        self.client.call(s3.put_object(self.bucket, self.key("run"), [body], owner=self.owner))
 
     def read_record(self) -> RunRecord:
         """What an earlier client wrote. Errors: RunMissing."""
         try:
-            found = self._client.call(s3.get_object(self.bucket, self.key("run"), owner=self.owner))
+            found = self.client.call(s3.get_object(self.bucket, self.key("run"), owner=self.owner))
         except NoSuchKey:
             raise RunMissing(f"there is no run {self.run_id} in s3://{self.bucket}/{self.prefix}") from None
         return RunRecord(**json.loads(bytes(found.body)))
@@ -123,21 +125,21 @@ class Home:
         keys: list[str] = []
         while True:
             after = keys[-1] if keys else ""
-            page = self._client.call(
+            page = self.client.call(
                 s3.list_objects(self.bucket, self.key("journal/"), owner=self.owner, start_after=after)
             )
             keys += [entry.key for entry in page.objects]
             if not page.is_truncated:
                 break
-        return [self._client.call(s3.get_object(self.bucket, key, owner=self.owner)).body for key in sorted(keys)]
+        return [self.client.call(s3.get_object(self.bucket, key, owner=self.owner)).body for key in sorted(keys)]
 
     def remove_objects(self) -> None:
         """Remove every object of this run."""
         while True:
-            page = self._client.call(s3.list_objects(self.bucket, self.prefix + "/", owner=self.owner))
+            page = self.client.call(s3.list_objects(self.bucket, self.prefix + "/", owner=self.owner))
             keys = [entry.key for entry in page.objects]
             if keys:
-                failures = self._client.call(s3.delete_objects(self.bucket, keys, owner=self.owner))
+                failures = self.client.call(s3.delete_objects(self.bucket, keys, owner=self.owner))
                 if failures:
                     log.warning("run %s: %d objects could not be removed: %s", self.run_id, len(failures), failures[0])
                     return

@@ -1,0 +1,306 @@
+"""ECSExecutor: the worker in containers on Fargate, Fargate Spot, or capacity of your own.
+
+Called by: users.   Calls: pulling.py, backends.ecs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final, Literal
+
+from cloudexec.backends.clients import Clients
+from cloudexec.backends.ecs.discovery import EcsPlace, complete, settle
+from cloudexec.backends.ecs.driver import EcsFleet
+from cloudexec.backends.ecs.fleet import Fleet
+from cloudexec.backends.ecs.launching import Launcher
+from cloudexec.backends.ecs.requests import Outfit
+from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
+from cloudexec.backends.pull.home import Home
+from cloudexec.executors.base import CloudExecutor, OnError, checked_env
+from cloudexec.executors.pulling import Place, PullingRun, PullSettings, find_run, take_over_run
+from cloudexec.executors.runkeys import RunKey
+from cloudexec.executors.settings import checked_initializer, positive, positive_or_none, seconds
+from cloudexec.future import Future
+from cloudexec.ids import new_run_id
+from cloudexec.ledger.calls import CallOptions, Retry
+from cloudexec.transport.account import Account, open_client
+from cloudexec.transport.boto import account_of
+from cloudexec.wire.envelope import Seal, new_key
+
+MAX_WORKERS: Final = 10
+PREFIX: Final = "cloudexec"
+BACKEND: Final = "ecs"
+_Strategy = Sequence[Mapping[str, Any] | ProviderShare]
+
+
+class ECSExecutor(CloudExecutor):
+    """Runs calls in containers on ECS: pooled workers that take calls from a queue.
+
+    Where: cluster, task_definition (or image, with vcpu and memory_mib, for one that is registered), subnets,
+    security_groups, assign_public_ip, bucket, region, profile or session, endpoint_url. What is not given comes from
+    the environment (CLOUDEXEC_CLUSTER, ...), `~/.config/cloudexec/config.toml`, or the deployed stack.
+
+    How much: max_workers is the number of calls at once, 10 by default; slots of them share a container (one per
+    vCPU by default). spot=True asks for Fargate Spot, but for on_demand_base containers; fallback says what happens
+    where there is none: "on_demand" (the default) or "wait". launch_type or capacity_provider_strategy name other
+    capacity.
+
+    How long: a container ends after idle_timeout_s without work, takes no new calls after max_lifetime_s, and ends
+    when the client has shown no sign of life for client_timeout_s. A container that has not reported within
+    start_timeout_s counts as a failed start; three in a row break the executor.
+
+    initializer, initargs, max_tasks_per_child, timeout_s, retries, env, name, on_error: as for LocalExecutor.
+    modules: local modules that travel along, "auto" by default. tags: on everything that is made. tuning: intervals of
+    workers by name, see docs/ecs.md.
+
+    Nothing is asked of AWS before the first submission, unless warm=True, which starts the containers at once.
+    Errors: SettingsError.
+    """
+
+    def __init__(
+        self,
+        cluster: str | None = None,
+        *,
+        max_workers: int | None = None,
+        task_definition: str | None = None,
+        image: str | None = None,
+        container: str | None = None,
+        vcpu: float | None = None,
+        memory_mib: int | None = None,
+        slots: int | None = None,
+        spot: bool | None = None,
+        on_demand_base: int | None = None,
+        fallback: Literal["on_demand", "wait"] | None = None,
+        capacity_provider_strategy: _Strategy | None = None,
+        launch_type: str | None = None,
+        subnets: Sequence[str] | None = None,
+        security_groups: Sequence[str] | None = None,
+        assign_public_ip: bool | None = None,
+        arch: str | None = None,
+        task_role: str | None = None,
+        execution_role: str | None = None,
+        log_group: str | None = None,
+        ephemeral_gib: int | None = None,
+        bucket: str | None = None,
+        prefix: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        stack: str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+        modules: Any = "auto",
+        timeout_s: float | None = None,
+        retries: int | Retry = Retry(),  # noqa: B008 - frozen
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        idle_timeout_s: float = 120.0,
+        max_lifetime_s: float = 86_400.0,
+        client_timeout_s: float = 600.0,
+        start_timeout_s: float = 300.0,
+        on_error: OnError = "wait",
+        warm: bool = False,
+        tuning: Mapping[str, float] | None = None,
+    ) -> None:
+        given = {
+            "cluster": cluster,
+            "task_definition": task_definition,
+            "image": image,
+            "container": container,
+            "vcpu": vcpu,
+            "memory_mib": memory_mib,
+            "slots": slots,
+            "arch": arch,
+            "launch_type": launch_type,
+            "capacity_provider_strategy": capacity_provider_strategy,
+            "spot": spot,
+            "on_demand_base": on_demand_base,
+            "fallback": fallback,
+            "subnets": subnets,
+            "security_groups": security_groups,
+            "assign_public_ip": assign_public_ip,
+            "task_role": task_role,
+            "execution_role": execution_role,
+            "log_group": log_group,
+            "ephemeral_gib": ephemeral_gib,
+            "bucket": bucket,
+            "prefix": prefix,
+            "region": region,
+            "stack": stack,
+            "endpoint_url": endpoint_url,
+            "aws_profile": profile,
+            "tags": tags,
+        }
+        found = settle(given, os.environ)
+        n_workers = MAX_WORKERS if max_workers is None else positive("max_workers", max_workers)
+        settings = PullSettings(
+            max_workers=n_workers,
+            n_slots=min(found.target.n_slots, n_workers),
+            max_tasks=positive_or_none("max_tasks_per_child", max_tasks_per_child),
+            initializer=checked_initializer(initializer),
+            initargs=tuple(initargs),
+            modules=modules,
+            start_timeout_s=seconds("start_timeout_s", start_timeout_s),
+            tuning={
+                "idle_s": seconds("idle_timeout_s", idle_timeout_s),
+                "lifetime_s": seconds("max_lifetime_s", max_lifetime_s),
+                "stale_s": seconds("client_timeout_s", client_timeout_s),
+                **(tuning or {}),
+            },
+        )
+        options = CallOptions(
+            timeout_s=timeout_s, retry=Retry.of(retries), env=checked_env(env) if env else None, name=name
+        )
+        run_id = new_run_id()
+        finder = _Finder(run_id, found, session, settings, name or "")
+        self._set_up(PullingRun(run_id, new_key(), BACKEND, settings, finder.place), options, on_error)
+        if warm:
+            self._core.warm()
+
+    def _set_up(self, run: PullingRun, options: CallOptions, on_error: OnError) -> None:
+        self._run = run
+        self._restored: list[Future[Any]] = []
+        super().__init__(run.core(), options, on_error)
+
+    @property
+    def futures(self) -> list[Future[Any]]:
+        """Futures of the calls that were there when this executor attached, in the order of their submission."""
+        return list(self._restored)
+
+    def detach(self) -> str:
+        """Leave the run to its workers, and this executor: its open futures end with RunDetached.
+
+        What has not been sent is sent first. Returns the run's id, for `attach`. Workers go on until the queue is
+        empty and they have been idle for idle_timeout_s; results wait four days.
+        """
+        self._core.detach()
+        return self._run.id
+
+    @classmethod
+    def attach(
+        cls,
+        run_id: str,
+        *,
+        key: str | None = None,
+        bucket: str | None = None,
+        prefix: str = PREFIX,
+        region: str | None = None,
+        profile: str | None = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        take_over: bool = False,
+        on_error: OnError = "wait",
+    ) -> ECSExecutor:
+        """Go on with a run that another client has detached from, or died in the middle of.
+
+        `futures` holds all its calls, those that are over included. Where the run lies and its key are read from this
+        user's files; on another machine give `bucket` and `key` (see `run_key`). take_over: also if its client seems
+        alive, whose futures then fail. Errors: RunMissing, RunBusy, SignatureError.
+        """
+        known = RunKey.of(run_id, key, bucket, prefix, region, profile, endpoint_url)
+        clients = Clients(session=session, region=known.region, profile=known.profile, endpoint_url=known.endpoint_url)
+        account = account_in(clients, known.endpoint_url)
+        home = Home(
+            run_id,
+            bucket=known.bucket,
+            prefix=known.prefix,
+            owner=known.owner or clients.account_id,
+            client=open_client(account),
+            queues=lambda: clients.client("sqs"),
+            tags={},
+        )
+        found = find_run(home, Seal(bytes.fromhex(known.key_hex)), take_over=take_over)
+        settings = PullSettings.of_record(found.record)
+        place = EcsPlace(
+            target=target_of(found.record.fleet),
+            bucket=known.bucket,
+            prefix=known.prefix,
+            aws_profile=known.profile,
+            endpoint_url=known.endpoint_url,
+            sources={},
+        )
+        finder = _Finder(run_id, place, session, settings, found.record.name)
+        run = PullingRun(run_id, bytes.fromhex(known.key_hex), BACKEND, settings, finder.place, adopted=found)
+        executor = cls.__new__(cls)
+        executor._set_up(run, CallOptions(), on_error)
+        executor._restored = take_over_run(run, executor._core, found)
+        return executor
+
+    @property
+    def run_key(self) -> str:
+        """The run's key, for attaching on another machine. Keep it safe: it signs what is unpickled here."""
+        return self._run.key.hex()
+
+
+class _Finder:
+    """Finds out, when a run begins, where it lives and who may start its tasks."""
+
+    def __init__(self, run_id: str, found: EcsPlace, session: Any, settings: PullSettings, name: str) -> None:
+        self._run_id = run_id
+        self._found = found
+        self._session = session
+        self._settings = settings
+        self._name = name
+
+    def place(self) -> Place:
+        """Ask AWS for what is not known. Errors: SettingsError, AwsError and its kin."""
+        found = self._found
+        clients = Clients(
+            session=self._session,
+            region=found.target.region,
+            profile=found.aws_profile,
+            endpoint_url=found.endpoint_url,
+        )
+        found = complete(found, clients.ask, os.environ)
+        account = account_in(clients, found.endpoint_url)
+        target = replace(found.target, region=account.region)
+        rng = random.Random()
+        launcher = Launcher(self._run_id, os.urandom(4).hex(), rng)
+        fleet = Fleet(target, launcher, rng, self._settings.start_timeout_s)
+        outfit = Outfit(run_id=self._run_id, name=self._name)
+        return Place(
+            account=account,
+            client=open_client(account),
+            queues=lambda: clients.client("sqs"),
+            bucket=found.bucket,
+            prefix=found.prefix or PREFIX,
+            owner=clients.account_id,
+            fleet=EcsFleet(target, outfit, fleet, clients.ask),
+            tags=target.tags,
+            name=self._name,
+            fleet_record=_recorded(target),
+            endpoint_url=found.endpoint_url,
+            profile=found.aws_profile,
+        )
+
+
+def account_in(clients: Clients, endpoint_url: str) -> Account:
+    """The account that the lean transport signs for."""
+    endpoints = dict.fromkeys(("s3", "sqs"), endpoint_url) if endpoint_url else {}
+    return account_of(clients.session, region=clients.region, endpoints=endpoints)
+
+
+def _recorded(target: EcsTarget) -> dict[str, Any]:
+    """A target as plain data."""
+    said = asdict(target)
+    said["tags"] = dict(target.tags)
+    said["fallback"] = target.fallback.value
+    return said
+
+
+def target_of(said: Mapping[str, Any]) -> EcsTarget:
+    """What `_recorded` wrote."""
+    shares = tuple(ProviderShare(**share) for share in said["capacity_provider_strategy"])
+    changes = {
+        "capacity_provider_strategy": shares,
+        "fallback": Fallback(said["fallback"]),
+        "subnets": tuple(said["subnets"]),
+        "security_groups": tuple(said["security_groups"]),
+    }
+    return EcsTarget(**{**said, **changes})

@@ -1,0 +1,374 @@
+"""Puts together what one run needs whose workers pull: store, packer, backend, ledger, engine.
+
+Called by: ecs.py.   Calls: backends.pull, serialization, store, transport.
+Nothing is asked of a service before the first submission: then `Place` is found, once, on the caller's thread, so
+that wrong settings are raised there.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cloudexec.backends.protocol import OutboundCall
+from cloudexec.backends.pull.backend import PullBackend, PullPlan
+from cloudexec.backends.pull.control import is_dead_here
+from cloudexec.backends.pull.fleet import Fleet
+from cloudexec.backends.pull.home import Home, RunRecord
+from cloudexec.backends.pull.journal import Restored
+from cloudexec.engine.engine import Engine
+from cloudexec.engine.verdicts import failure_of
+from cloudexec.errors import NoSuchKey, RunBusy, SettingsError, SignatureError
+from cloudexec.executors import runkeys
+from cloudexec.executors.base import Core
+from cloudexec.executors.runkeys import RunKey
+from cloudexec.future import Future
+from cloudexec.ids import BlobRef, call_id
+from cloudexec.ledger.ledger import Ledger, Limits
+from cloudexec.ledger.pace import Estimate
+from cloudexec.serialization.blobs import BlobBook
+from cloudexec.serialization.packer import Packer
+from cloudexec.serialization.shipping import AUTO
+from cloudexec.store.memory import address_of
+from cloudexec.store.s3 import S3Store
+from cloudexec.store.uploads import Uploads
+from cloudexec.transport import s3
+from cloudexec.transport.account import Account
+from cloudexec.wire.envelope import Kind, Seal
+from cloudexec.wire.mail import WorkerSettings, decode_control
+
+INLINE_BYTES: Final = 96 * 1024  # of an argument: as a message it costs two requests of 64 KiB, as a blob three
+RESULT_INLINE_BYTES: Final = 96 * 1024
+_TAKEN_FOR_DEAD_S: Final = 60.0  # a client writes its heartbeat every 20 s
+_TUNABLE: Final = frozenset(WorkerSettings._fields[WorkerSettings._fields.index("visibility_s") :])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullSettings:
+    """What does not depend on the service. `tuning`: fields of WorkerSettings from `visibility_s` on."""
+
+    max_workers: int
+    n_slots: int
+    max_tasks: int | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    modules: Any
+    start_timeout_s: float
+    tuning: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.tuning.items():
+            if name not in _TUNABLE:
+                raise SettingsError(f"tuning[{name!r}] is unknown", remedy=f"names are {', '.join(sorted(_TUNABLE))}")
+            if not isinstance(value, (int, float)) or value <= 0:
+                raise SettingsError(f"tuning[{name!r}]={value!r} is not a positive number")
+
+    @classmethod
+    def of_record(cls, record: RunRecord) -> PullSettings:
+        """Those of an earlier client; its initializer lies in the store."""
+        return cls(
+            max_workers=record.max_workers,
+            n_slots=record.n_slots,
+            max_tasks=record.worker["max_tasks_per_child"] or None,
+            initializer=None,
+            initargs=(),
+            modules=AUTO,
+            start_timeout_s=record.start_timeout_s,
+            tuning={name: record.worker[name] for name in _TUNABLE},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a run lives, as found. `client` is shared by threads; `queues` gives a boto3 client for making queues."""
+
+    account: Account
+    client: Any
+    queues: Callable[[], Any]
+    bucket: str
+    prefix: str
+    owner: str
+    fleet: Fleet
+    tags: Mapping[str, str]
+    name: str
+    fleet_record: Mapping[str, Any]
+    endpoint_url: str = ""
+    profile: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A run that another client has left. `entries`: its journal, signatures checked."""
+
+    record: RunRecord
+    control_etag: str | None
+    restored: Restored
+    n_entries: int
+
+
+class PullingRun:
+    """One run: made for a new executor, or restored from what an earlier client left."""
+
+    def __init__(
+        self,
+        run_id: str,
+        key: bytes,
+        backend_name: str,
+        settings: PullSettings,
+        find_place: Callable[[], Place],
+        *,
+        adopted: Found | None = None,
+    ) -> None:
+        self.id = run_id
+        self.key = key
+        self._seal = Seal(key)
+        self._backend_name = backend_name
+        self._settings = settings
+        self._find_place = find_place
+        self._adopted = adopted
+        self._lock = threading.Lock()
+        self._place: Place | None = None
+        self._uploads: Uploads | None = None
+        self._store: S3Store | None = None
+        self.backend = PullBackend(run_id, self._plan, adopted=adopted is not None)
+        blobs = BlobBook(_LazyBlobs(self), address_of)
+        self._packer = Packer(blobs, INLINE_BYTES, settings.modules)
+
+    def core(self) -> Core:
+        """The executor's inside."""
+        settings = self._settings
+        limits = Limits(
+            max_lanes=settings.max_workers,
+            max_tasks_per_lane=settings.max_tasks,
+            ping_every_s=10.0,
+            silent_after_s=4 * self._tuned("beat_every_s") + 20.0,
+            start_within_s=settings.start_timeout_s + 30.0,  # the fleet's own deadline comes first, and knows more
+            queue_patience_s=2 * self._tuned("visibility_s") + 10.0,
+            start_pause_s=1.0,
+        )
+        ledger = Ledger(limits, self.backend.pace)
+        engine = Engine(self.id, ledger, self.backend, self._packer.release, self.backend.journal)
+        return Core(engine, self._packer, settings.max_workers, attach=False, prepare=self.place)
+
+    def place(self) -> Place:
+        """Where the run lives; found on first need. Errors: SettingsError, AwsError and its kin."""
+        with self._lock:
+            if self._place is None:
+                place = self._find_place()
+                self._store = S3Store(place.client, place.bucket, self._home(place).prefix, place.owner)
+                self._uploads = Uploads(self._store)
+                self._place = place
+            return self._place
+
+    @property
+    def uploads(self) -> Uploads:
+        """The run's blobs."""
+        self.place()
+        assert self._uploads is not None
+        return self._uploads
+
+    def _home(self, place: Place) -> Home:
+        return Home(
+            self.id,
+            bucket=place.bucket,
+            prefix=place.prefix,
+            owner=place.owner,
+            client=place.client,
+            queues=place.queues,
+            tags=place.tags,
+        )
+
+    def _tuned(self, name: str) -> float:
+        return float(self._settings.tuning.get(name, WorkerSettings._field_defaults[name]))
+
+    def _plan(self) -> PullPlan:
+        from cloudexec.transport.aio import AsyncClient
+
+        place, settings = self.place(), self._settings
+        assert self._store is not None
+        home = self._home(place)
+        worker = self._worker_settings(place, home)
+        record = (
+            self._adopted.record
+            if self._adopted is not None
+            else RunRecord(
+                run_id=self.id,
+                backend=self._backend_name,
+                work_queue="",
+                out_queue="",
+                python_version=worker.python_version,
+                n_slots=settings.n_slots,
+                max_workers=settings.max_workers,
+                start_timeout_s=settings.start_timeout_s,
+                name=place.name,
+                worker=worker._asdict(),
+                fleet=place.fleet_record,
+            )
+        )
+        return PullPlan(
+            home=home,
+            fleet=place.fleet,
+            store=_RunStore(self._store, self.uploads, place.client),
+            seal=self._seal,
+            key=self.key,
+            settings=worker,
+            record=record,
+            open_client=lambda: AsyncClient(place.account),
+            on_open=lambda _record: runkeys.save(self._run_key(place)),
+            on_close=lambda: runkeys.forget(self.id),
+            control_etag=self._adopted.control_etag if self._adopted is not None else None,
+        )
+
+    def _run_key(self, place: Place) -> RunKey:
+        return RunKey(
+            run_id=self.id,
+            key_hex=self.key.hex(),
+            bucket=place.bucket,
+            prefix=place.prefix,
+            owner=place.owner,
+            region=place.account.region,
+            endpoint_url=place.endpoint_url,
+            profile=place.profile,
+        )
+
+    def _worker_settings(self, place: Place, home: Home) -> WorkerSettings:
+        if self._adopted is not None:
+            return WorkerSettings(**self._adopted.record.worker)
+        settings = self._settings
+        fixed = WorkerSettings(
+            run_id=self.id,
+            region=place.account.region,
+            work_queue="",
+            out_queue="",
+            bucket=place.bucket,
+            bucket_owner=place.owner,
+            prefix=home.prefix,
+            n_slots=settings.n_slots,
+            python_version="{}.{}".format(*sys.version_info[:2]),
+            max_tasks_per_child=settings.max_tasks or 0,
+            inline_bytes=RESULT_INLINE_BYTES,
+            initializer=self._stored_initializer(),
+        )
+        return fixed._replace(**settings.tuning)  # type: ignore[arg-type]  # checked by PullSettings
+
+    def _stored_initializer(self) -> str:
+        """The blob from which slots read the initializer; empty if there is none."""
+        initializer = self._settings.initializer
+        if initializer is None:
+            return ""
+        packed = self._packer.pack_initializer(initializer, self._settings.initargs)
+        assert self._store is not None
+        return self._store.put_blob(memoryview(packed)).name
+
+
+class _LazyBlobs:
+    """A blob book's store, which is found when the first blob comes."""
+
+    def __init__(self, run: PullingRun) -> None:
+        self._run = run
+
+    def put_blob(self, content: memoryview) -> BlobRef:
+        return self._run.uploads.put_blob(content)
+
+    def is_same(self, name: str, content: memoryview) -> bool:
+        return self._run.uploads.is_same(name, content)
+
+    def delete(self, name: str) -> None:
+        self._run.uploads.delete(name)
+
+
+class _RunStore:
+    """See backends.pull.backend.BlobStore."""
+
+    def __init__(self, store: S3Store, uploads: Uploads, client: Any) -> None:
+        self._store = store
+        self._uploads = uploads
+        self._client = client
+
+    def get(self, name: str) -> memoryview:
+        return self._store.get(name)
+
+    def is_done(self, name: str) -> bool:
+        return self._uploads.is_done(name)
+
+    def wait(self, names: list[str]) -> None:
+        self._uploads.wait(names)
+
+    def close(self) -> None:
+        self._uploads.close()
+
+
+# --- attaching -------------------------------------------------------------------------------
+
+
+def find_run(home: Home, seal: Seal, *, take_over: bool) -> Found:
+    """Read all that is known of a run. Errors: RunMissing, RunBusy, SignatureError (another run's key)."""
+    record = home.read_record()
+    etag = _control_etag(home, seal, take_over)
+    restored = Restored()
+    entries = home.journal_entries()
+    for entry in entries:
+        kind, body = seal.open(entry)
+        if kind is not Kind.JOURNAL:
+            raise SignatureError(f"an entry in the journal of run {home.run_id} is a {kind.name} message")
+        restored.add(body)
+    return Found(record=record, control_etag=etag, restored=restored, n_entries=len(entries))
+
+
+def _control_etag(home: Home, seal: Seal, take_over: bool) -> str | None:
+    """The version of the control object that we are to replace. Errors: RunBusy."""
+    try:
+        found = home.client.call(s3.get_object(home.bucket, home.key("control"), owner=home.owner))
+    except NoSuchKey:
+        return None
+    kind, body = seal.open(found.body)
+    if kind is not Kind.CONTROL:
+        raise SignatureError(f"the control object of run {home.run_id} is a {kind.name} message")
+    control = decode_control(body)
+    age_s = (found.server_date_s or time.time()) - (found.last_modified_s or 0.0)
+    if not (take_over or control.detached or age_s > _TAKEN_FOR_DEAD_S or is_dead_here(control.client)):
+        raise RunBusy(f"run {home.run_id} belongs to client {control.client}, whose heartbeat is {age_s:.0f} s old")
+    return str(found.etag)
+
+
+def take_over_run(run: PullingRun, core: Core, found: Found) -> list[Future[Any]]:
+    """Futures for all calls of a run, in the order of their numbers; the run goes on from here."""
+    restored, engine = found.restored, core.engine
+    calls = list(_outbound(restored))
+    futures = core.restore(calls)
+    adopted, new = [], []
+    for call, future in zip(calls, futures, strict=True):
+        if call.number in restored.cancelled:
+            future.withdraw()
+        elif call.number in restored.failed:
+            future.set_exception(failure_of(call, restored.failed[call.number], f"call {call_id(run.id, call.number)}"))
+        elif call.number in restored.placed:
+            call.attempts = restored.placed[call.number]
+            adopted.append(call)
+        else:
+            new.append(call)
+    engine.adopt(adopted)
+    run.backend.begin_adopted(found.n_entries, restored.reports)
+    engine.start(run.backend.resume)
+    if new:
+        engine.submit(new)
+    return futures
+
+
+def _outbound(restored: Restored) -> Iterable[OutboundCall]:
+    for number in sorted(restored.calls):
+        packed, options = restored.calls[number]
+        yield OutboundCall(
+            number,
+            Estimate(),
+            options,
+            packed.function,
+            bytes(packed.packed),
+            (),
+            restored.pickler[number],
+            None,
+        )
