@@ -1,6 +1,6 @@
 """Clients of boto3 for the control plane, with settings of our own, and its errors in our words.
 
-Called by: discovery.py, driver.py (as `Ask`), executors.
+Called by: executors, which hand `ask` to ecs/discovery.py and ecs/driver.py.
 Retries:   what the fleet repeats by itself, at its own pace, is tried once; everything else five times. The mode is
            named here because botocore's default has changed between its versions.
 Imports:   boto3 takes 0.3 s to load, so it is loaded when the first client is made.

@@ -8,6 +8,5 @@ Pure:  sizes.py      which sizes Fargate has
        watching.py   whom to look at, and when;   tasks.py   what is kept of a task, and the actions
        fleet.py      which tasks to start, watch and stop: events in, actions and news out
 I/O:   driver.py     carries out what the fleet wants
-       clients.py    clients of boto3, and its errors in our words
        discovery.py  settings that were not given: environment, file, stack, default network
 """

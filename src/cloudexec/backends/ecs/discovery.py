@@ -1,6 +1,6 @@
 """Find the settings that were not given, and say of each where it comes from.
 
-Called by: executors.   Calls: aws_config.py (environment, file), clients.py (the stack, the default network).
+Called by: executors.   Calls: aws_config.py (environment, file), and `ask` (the stack, the default network).
 Order:     arguments, environment, file (these without network: `settle`), then the deployed stack's resources, then
            the default VPC (`complete`). A source is asked only if something is still missing.
 """
@@ -228,7 +228,8 @@ def _public_ip(subnets: tuple[str, ...], ask: Ask) -> Settings:
         reply = ask("ec2", "describe_subnets", {"SubnetIds": list(subnets)})
     except AccessDenied:
         return {"assign_public_ip": Found(False, "default, because ec2:DescribeSubnets is not allowed")}
-    are_public = all(subnet.get("MapPublicIpOnLaunch") for subnet in reply.get("Subnets") or ({},))
+    said = [bool(subnet.get("MapPublicIpOnLaunch")) for subnet in reply.get("Subnets") or ()]
+    are_public = bool(said) and all(said)
     return {"assign_public_ip": Found(are_public, "the subnets' own setting")}
 
 
