@@ -30,6 +30,8 @@ _SMALL: Final = 1 << 16
 _TEXTS: Final = frozenset({str, bytes})
 _PLAIN_MOST: Final = 8192  # characters of text that may take the short way
 
+AddPiece = Callable[[bytes | memoryview, list[BlobRef]], BlobRef]
+
 
 class PackedArguments(NamedTuple):
     """Packed parts of (args, kwargs), the blobs among them, the cloudpickle version they ask for, the buffers that
@@ -123,7 +125,18 @@ class Packer:
         with self._blobs.trusting():
             yield
 
-    def _divert(self, pickled: Pickled, inline_bytes: int | None = None) -> tuple[list[Part], tuple[BlobRef, ...]]:
+    def blob_sizes(self, pickled: Pickled, *, is_function: bool) -> list[int]:
+        """How many bytes each blob would have that a pickle is split into; none is written."""
+        most = min(self._inline_bytes, _FUNCTION_INLINE) if is_function else self._inline_bytes
+
+        def pretend(piece: bytes | memoryview, _before: list[BlobRef]) -> BlobRef:
+            return BlobRef(b"", len(piece))
+
+        return [ref.size for ref in self._divert(pickled, most, pretend)[1]]
+
+    def _divert(
+        self, pickled: Pickled, inline_bytes: int | None = None, add: AddPiece | None = None
+    ) -> tuple[list[Part], tuple[BlobRef, ...]]:
         """The parts of a pickle; large ones, and small ones when their sum is large, go to blobs."""
         most = self._inline_bytes if inline_bytes is None else inline_bytes
         if len(pickled.stream) > most:
@@ -136,7 +149,7 @@ class Packer:
             size = len(piece)
             inline += size
             if size > most or (inline > most and size >= min(most, _SMALL)):
-                refs.append(self._add(piece, refs))
+                refs.append((add or self._add)(piece, refs))
                 parts.append(refs[-1])
                 inline -= size
             else:

@@ -81,7 +81,7 @@ class Watch:
 
     def _add_globals(self, function: FunctionType) -> bool:
         namespace = function.__globals__
-        for name in _names(function.__code__):
+        for name in global_names(function.__code__):
             value = namespace.get(name, _ABSENT)
             if value is not _ABSENT and not self._fixed(value):
                 return False
@@ -149,7 +149,7 @@ def _codes(code: CodeType) -> list[CodeType]:
     return [code, *(found for each in inner for found in _codes(each))]
 
 
-def _names(code: CodeType) -> set[str]:
+def global_names(code: CodeType) -> set[str]:
     """Every name that the code or its inner functions may look up among the globals."""
     return {name for each in _codes(code) for name in each.co_names}
 
@@ -164,4 +164,4 @@ def _leaves_traces(code: CodeType) -> bool:
         opcodes = set(each.co_code[::2])
         if opcodes & writes or (each.co_freevars and opcodes & to_cell):
             return True
-    return not _LEAVES_TRACES.isdisjoint(_names(code))
+    return not _LEAVES_TRACES.isdisjoint(global_names(code))
