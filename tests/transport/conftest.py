@@ -7,6 +7,7 @@ import pytest
 
 from cloudexec.transport.account import Account
 from cloudexec.transport.credentials import fixed
+from tests.transport.scripted import Scripted
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +48,17 @@ def bucket(moto_clients):
 @pytest.fixture
 def queue_url(moto_clients):
     return moto_clients["sqs"].create_queue(QueueName=f"queue-{uuid.uuid4().hex}")["QueueUrl"]
+
+
+@pytest.fixture
+def serve():
+    """Start a `Scripted` server with these actions; all are stopped afterwards."""
+    servers = []
+
+    def start(*actions, **settings):
+        servers.append(Scripted(*actions, **settings))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -56,6 +56,8 @@ class SyncClient:
         """See Client.call."""
         steps = conversation(operation, self.account, self._policy, self._budget)
         answer: object = None
+        if self._closing.is_set():
+            raise ConnectionLost(f"{operation.what}: the client was closed", False)
         try:
             while True:
                 step = steps.send(answer)
@@ -90,7 +92,7 @@ class SyncClient:
 
     def _exchange(self, step: Send) -> Reply | Lost:
         if self._pid != os.getpid():
-            self._idle, self._busy, self._pid = defaultdict(list), set(), os.getpid()
+            self._forget()
         idle = self._idle[step.target]
         try:
             connection = None if step.is_new else _first_alive(idle)
@@ -100,6 +102,7 @@ class SyncClient:
         self._busy.add(connection)
         try:
             if self._closing.is_set():
+                connection.close()
                 return Lost("the client was closed", ambiguous=False)
             answer = connection.exchange(step, self._read_timeout_s)
             if connection.stays and len(idle) < self._most_idle:
@@ -114,6 +117,14 @@ class SyncClient:
         if self._closing.is_set():
             self.close()  # it may have missed the connection that has just become idle
         return answer
+
+
+    def _forget(self) -> None:
+        """We are a child: close its copies of the sockets, which the parent goes on using."""
+        inherited = [connection for connections in self._idle.values() for connection in connections]
+        self._idle, self._busy, self._pid = defaultdict(list), set(), os.getpid()
+        for connection in inherited:
+            connection.close()
 
 
 class _Connection:
