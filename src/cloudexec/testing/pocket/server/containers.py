@@ -8,6 +8,7 @@ End:        when the main process ends, whatever it started is killed, as in a c
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from typing import Final
 
 MARK: Final = "ECS_CONTAINER_METADATA_URI_V4"  # in each container's environment, with a value of its own
 LOG_CHARACTERS: Final = 1_000_000  # what `PocketAWS.tasks` shows of a container's output
+PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 SYSTEM_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -126,9 +128,12 @@ class Container:
         if self._process.args[0] == "podman":  # type: ignore[index]  # a list, as `start` gave it
             self._podman("rm", "--force", "--ignore", podman_name(self.plan))
             return
+        kill_marked(self.plan.environment[MARK])
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        kill_marked(self.plan.environment[MARK])
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-self._process.pid, 0):  # adopted, see `adopt_orphans`
+                pass
 
     def _podman(self, *words: str) -> None:
         subprocess.run(["podman", *words], capture_output=True, check=False)
@@ -179,7 +184,13 @@ def kill_marked(mark: str) -> int:
             with contextlib.suppress(OSError):
                 os.kill(int(name), signal.SIGKILL)
                 killed += 1
+                os.waitpid(int(name), 0)  # where it has been adopted
     return killed
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what containers leave behind, so that nothing of it outlives its container as a zombie."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def make_python_links(directory: Path) -> None:

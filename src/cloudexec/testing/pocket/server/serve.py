@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 
+from cloudexec.testing.pocket.server.containers import adopt_orphans
 from cloudexec.testing.pocket.server.warden import Warden
 from cloudexec.testing.pocket.settings import PocketSettings
 
@@ -25,6 +26,7 @@ def main() -> int:
     """Serve until the parent is gone."""
     parent = os.getppid()
     warden = Warden()  # forks, so it comes before threads and before moto's memory
+    adopt_orphans()
     settings = PocketSettings.from_json(sys.stdin.readline())
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     over = threading.Event()
