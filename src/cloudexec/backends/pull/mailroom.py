@@ -1,8 +1,9 @@
 """The two queues of a run, seen from the client: sends in tens, waits for reports, deletes what was read.
 
 Called by: backend.py, on whose loop everything here runs.   Calls: transport.sqs through an asyncio client.
-Schedule:  RECEIVERS_IDLE long polls of 20 s are always open; up to RECEIVERS_MOST while reports pour in. Sends and
-           deletes happen when there is something to send or delete, ten to a request, several requests at once.
+Schedule:  RECEIVERS_IDLE long polls of 20 s are always open; an answer with many reports opens another, up to
+           RECEIVERS_MOST, and one with few closes it again. Sends and deletes happen when there is something to send
+           or delete, ten to a request, several requests at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ RECEIVERS_MOST: Final = 24
 _SENDERS_MOST: Final = 24
 _DELETERS_MOST: Final = 8
 _IN_ONE: Final = 10
+_MANY: Final = 5  # messages at once: more wait, for a queue often gives fewer than it has
 _SEND_BYTES: Final = 1_000_000  # of one request; the service's limit is 1 MiB
 _WAIT_S: Final = 20
 _VISIBILITY_S: Final = 60  # of a report that was read and is not in the journal yet
@@ -63,7 +65,6 @@ class Mailroom:
         self._bin: deque[tuple[str, str]] = deque()  # (queue, receipt)
         self._tasks: set[asyncio.Task[None]] = set()
         self._n_receiving = 0
-        self._n_waiting = 0  # receivers that wait for the first message of a long poll
         self._n_sending = 0
         self._n_deleting = 0
         self._closing = False
@@ -163,7 +164,6 @@ class Mailroom:
         pause_s = _PAUSE_S
         try:
             while not self._closing:
-                self._n_waiting += 1
                 try:
                     messages = await self._client.call(
                         sqs.receive_messages(self._out_queue, wait_s=_WAIT_S, visibility_s=_VISIBILITY_S)
@@ -178,15 +178,14 @@ class Mailroom:
                         return
                     await asyncio.sleep(pause_s)
                     continue
-                finally:
-                    self._n_waiting -= 1
                 pause_s = _PAUSE_S
-                if len(messages) >= _IN_ONE and not self._n_waiting and self._n_receiving < RECEIVERS_MOST:
+                many = len(messages) >= _MANY
+                if many and self._n_receiving < RECEIVERS_MOST:
                     self._add_receiver()
                 for message in messages:
                     self._on_report(message.body, message.receipt)
-                if not messages and self._n_receiving > RECEIVERS_IDLE:
-                    return  # 20 s without a message: the rush is over
+                if not many and self._n_receiving > RECEIVERS_IDLE:
+                    return  # few are enough, and bring more with each request
         finally:
             self._n_receiving -= 1
 
