@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cloudexec.command import Command, CommandResult
     from cloudexec.executors.ecs import ECSExecutor
     from cloudexec.executors.local import LocalExecutor
     from cloudexec.future import CallStats, Future
@@ -15,10 +16,23 @@ if TYPE_CHECKING:
     from cloudexec.observe.run import RunFacts
 
 __version__ = "0.1.0"
-__all__ = ["CallStats", "ECSExecutor", "Future", "LocalExecutor", "Retry", "RunFacts", "__version__", "errors"]
+__all__ = [
+    "CallStats",
+    "Command",
+    "CommandResult",
+    "ECSExecutor",
+    "Future",
+    "LocalExecutor",
+    "Retry",
+    "RunFacts",
+    "__version__",
+    "errors",
+]
 
 _HOMES = {
     "CallStats": "cloudexec.future",
+    "Command": "cloudexec.command",
+    "CommandResult": "cloudexec.command",
     "ECSExecutor": "cloudexec.executors.ecs",
     "Future": "cloudexec.future",
     "LocalExecutor": "cloudexec.executors.local",

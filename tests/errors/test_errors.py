@@ -109,7 +109,7 @@ def test_an_error_is_also_what_callers_catch(kind, base):
 def test_only_what_ends_the_executor_is_a_broken_executor():
     broken = {kind.__name__ for kind in CLASSES if issubclass(kind, concurrent.futures.BrokenExecutor)}
     starts = {"WorkerStartFailed", "CapacityUnavailable", "ImagePullFailed"}
-    assert broken == {"InitializerFailed", "EngineFailed"} | starts
+    assert broken == {"InitializerFailed", "EngineFailed", "RunDetached", "RunTakenOver"} | starts
 
 
 @pytest.mark.parametrize(

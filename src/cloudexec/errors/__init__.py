@@ -32,6 +32,7 @@ __all__ = [
     "CallTimeout",
     "CapacityUnavailable",
     "CloudexecError",
+    "CommandFailed",
     "ConnectionLost",
     "CredentialsExpired",
     "CredentialsMissing",
@@ -41,6 +42,7 @@ __all__ = [
     "ExecutorNotPicklable",
     "ImagePullFailed",
     "InitializerFailed",
+    "ModuleNotShippable",
     "NoSuchKey",
     "OutOfMemory",
     "PreconditionFailed",
@@ -226,6 +228,29 @@ class CallStopped(CloudexecError):
     """`future.stop()` or `terminate_workers()` ended the call."""
 
     remedy = "somebody asked for it; submit the call again if it is still wanted"
+
+
+class CommandFailed(CloudexecError):
+    """A command ended with an exit code other than 0, or could not be started. Arguments: what, exit code (None if it
+    never ran), the last lines of its log, its CommandResult."""
+
+    remedy = "its last lines above say why; Command(..., check=False) returns the result instead of raising"
+
+    @property
+    def exit_code(self) -> int | None:
+        """As the program left it; 128 + n if signal n ended it."""
+        code = self.args[1] if len(self.args) > 1 else None
+        return code if isinstance(code, int) else None
+
+    @property
+    def log(self) -> str:
+        """The last lines that it wrote."""
+        return str(self.args[2]) if len(self.args) > 2 else ""
+
+    @property
+    def result(self) -> Any:
+        """The CommandResult, with the whole log and the timings; None if it never ran."""
+        return self.args[3] if len(self.args) > 3 else None
 
 
 class UnpicklableResult(CloudexecError, pickle.PicklingError):
