@@ -91,7 +91,7 @@ class _Run:
         initargs: tuple[Any, ...],
     ) -> Core:
         """The executor's inside."""
-        packed = self._packer.pack_initializer(initializer, initargs) if initializer else b""
+        packed = self._packer.pack_initializer(initializer, initargs)[0] if initializer else b""
 
         def setup_for(worker_id: str) -> Setup:
             return Setup(

@@ -260,7 +260,8 @@ class PullingRun:
         initializer = self._settings.initializer
         if initializer is None:
             return ""
-        packed = self._packer.pack_initializer(initializer, self._settings.initargs)
+        packed, refs = self._packer.pack_initializer(initializer, self._settings.initargs)
+        self.uploads.wait([ref.name for ref in refs])  # workers read them before any call tells them to
         assert self._store is not None
         return self._store.put_blob(memoryview(packed)).name
 

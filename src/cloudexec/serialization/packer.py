@@ -98,16 +98,20 @@ class Packer:
         """The function for a call whose arguments need these modules."""
         return function if self.shipping is None else self.shipping.joined(function, modules)
 
-    def pack_initializer(self, initializer: Callable[..., object], initargs: tuple[Any, ...]) -> bytes:
-        """What a slot reads before its first call: a batch of one call, whose arguments are all that is to be run.
+    def pack_initializer(
+        self, initializer: Callable[..., object], initargs: tuple[Any, ...]
+    ) -> tuple[bytes, tuple[BlobRef, ...]]:
+        """What a slot reads before its first call: a batch of one call, whose arguments are all that is to be run; and
+        the blobs that this asks for, which stay in use.
 
-        Its blobs stay in use. Errors: those of pack_arguments.
+        Errors: those of pack_arguments.
         """
         packed = self.pack_arguments((), {"initializer": initializer, "initargs": tuple(initargs)})
         nothing = PackedFunction(bytes(DIGEST_BYTES), FunctionTraits(), b"", packed.pickler)
         if self.shipping is not None:
             nothing = self.shipping.joined(nothing, self.shipping.always())
-        return encode_batch([PackedCall(1, 1, self.with_modules(nothing, packed.modules), packed.packed)])
+        call = PackedCall(1, 1, self.with_modules(nothing, packed.modules), packed.packed)
+        return encode_batch([call]), (*packed.refs, *(module.bundle for module in call.function.modules))
 
     def add_use(self, refs: tuple[BlobRef, ...]) -> None:
         """One more call needs these blobs."""

@@ -20,7 +20,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -164,7 +164,7 @@ class PullBackend:
         """See Backend."""
         if not self._open():
             return
-        absent = [ref.name for call in calls for ref in call.refs if not self._plan.store.is_done(ref.name)]
+        absent = [ref.name for call in calls for ref in _blobs_of(call) if not self._plan.store.is_done(ref.name)]
         if absent:
             self._begin(self._send_when_stored(calls, absent))
         else:
@@ -538,3 +538,9 @@ def _results_outside(report: Report) -> list[BlobRef]:
             if packed and sole_part(packed) is None:
                 refs += [part for part in unpack_parts(packed) if isinstance(part, BlobRef)]
     return [ref for ref in refs if ref.size <= _FETCH_AHEAD_BYTES]
+
+
+def _blobs_of(call: OutboundCall) -> Iterable[BlobRef]:
+    """What must be stored before the call is sent."""
+    modules = call.function.modules
+    return (*call.refs, *(module.bundle for module in modules)) if modules else call.refs
