@@ -1,45 +1,47 @@
 """Simulated workers: they take sealed batches from the work queue and send sealed reports, as worker/agent does.
 
-Called by: ecs.py, when tasks are started and stopped.   Calls: cloudexec's wire, for every byte that is read or sent.
+Called by: ecs.py, when tasks are started and stopped.
+Calls:     the agent's own books and reporter, which decide what is placed, told and deleted; cloudexec's wire, for
+           every byte that is read or sent. `Worker` follows agent.py line by line, without threads and processes.
 A call is not run: it takes as many seconds as its first argument says, and its result is the time of its end. That
 argument is unpickled to be read, which is safe here: it comes from the benchmark itself, over loopback, sealed.
-Left out:  what costs a real worker CPU (pickling, starting slots), crashes, `stops`, quotas of calls, initializers.
+Left out:  what costs a real worker CPU (pickling, starting slots), crashes, `stops`, and initializers.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from math import ceil
 from typing import Any, Final, Protocol
 
 from cloud.backstage import Backstage
 from cloud.queues import Message, Queue
 from cloud.s3 import S3, Stored
 from cloud.sqs import MOST_ENTRIES, Sqs
-from cloudexec.errors import CloudexecError
+from cloudexec.errors import WireError
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.mail import (
     KEY_VARIABLE,
     SETTINGS_VARIABLE,
-    LaneStart,
-    Report,
     WorkerSettings,
     decode_control,
-    encode_report,
     from_text,
     to_text,
 )
 from cloudexec.wire.messages import Outcome, PackedCall, Verdict, decode_batch
 from cloudexec.wire.parts import pack_parts, sole_part
+from cloudexec.worker.agent.books import NEVER, Books, Held, Work
+from cloudexec.worker.agent.leaving import parcels, requests
+from cloudexec.worker.agent.reporter import Letter, Reporter
 
-POLL_S: Final = 20.0
-DELETE_WITHIN_S: Final = 1.0
-REPORT_BYTES: Final = 700_000
-_OUTCOME_BYTES: Final = 150  # of the results here; generous
+POLL_S: Final = 20
+DELETE_AFTER_S: Final = 0.5
+STUCK_S: Final = 0.05
+FLEET_UNIT: Final = 50
 _PEAK_RSS: Final = 30 << 20
 
 
@@ -80,7 +82,7 @@ class Fleet:
         if task.worker is None:
             task.stopped_s = time.time()
         else:
-            task.worker.leave("stopped")
+            task.worker.end(f"it was told to: {reason}")
 
     def ended(self, task: Started) -> None:
         """A worker has said its last word."""
@@ -91,7 +93,7 @@ class Fleet:
 
     def to_json(self) -> dict[str, int]:
         """What goes on."""
-        slots = [slot for worker in self.workers.values() for slot in worker.slots]
+        slots = [slot for worker in self.workers.values() for slot in worker.slots.values()]
         return {
             "workers": len(self.workers),
             "slots": len(slots),
@@ -110,32 +112,21 @@ class Fleet:
         )
 
 
-class Taken:
-    """A work message that is not deleted yet, and the numbers of its calls that are not told yet."""
-
-    __slots__ = ("extended_s", "open", "receipt")
-
-    def __init__(self, receipt: int, numbers: Iterable[int]) -> None:
-        self.receipt = receipt
-        self.open = set(numbers)
-        self.extended_s = time.monotonic()
-
-
 class Slot:
-    """One slot. `calls[0]` runs, since `since_s` of the monotonic clock."""
+    """One slot's process: its calls, the first of which runs since `since_s` of the monotonic clock."""
 
-    __slots__ = ("calls", "lane", "since_s")
+    __slots__ = ("calls", "since_s")
 
-    def __init__(self, lane: str) -> None:
-        self.lane = lane
-        self.calls: deque[tuple[PackedCall, Taken]] = deque()
+    def __init__(self) -> None:
+        self.calls: deque[PackedCall] = deque()
         self.since_s = 0.0
 
 
 class Worker:
-    """One worker: receives, runs, reports, deletes."""
+    """One worker; see worker/agent/agent.py, whose names its methods have."""
 
     def __init__(self, fleet: Fleet, task: Started, settings: WorkerSettings, seal: Seal) -> None:
+        now_s = time.monotonic()
         self._fleet = fleet
         self._task = task
         self._settings = settings
@@ -144,235 +135,260 @@ class Worker:
         self._clock = fleet.backstage.clock
         self._work: Queue = fleet.sqs.queue(settings.work_queue)
         self._out: Queue = fleet.sqs.queue(settings.out_queue)
-        self.slots = [Slot(f"{task.id}.{number}") for number in range(settings.n_slots)]
-        self._taken: dict[int, Taken] = {}
-        self._outbox: list[tuple[str, Outcome, Taken]] = []
-        self._news = True  # something besides outcomes is to be told
-        self._n_reports = 0
-        self._n_workers = 1
-        self._is_sending = False
-        self._is_receiving = False
-        self._is_telling = False
-        self._leaving = ""
-        self._has_left = False
-        self._deletable: list[int] = []
-        self._busy_s = time.monotonic()  # when it last had work
-        self._said_s = 0.0  # when it last told what it holds
+        self._bucket = fleet.s3.buckets[settings.bucket]
+        self._books = Books(settings.n_slots, settings.max_tasks_per_child)
+        self._reporter = Reporter(task.id, {"python": settings.python_version, "task_arn": task.id})
+        self.slots = {f"{task.id}.{number}": Slot() for number in range(settings.n_slots)}
+        self._to_delete: list[str] = []
+        self._delete_s = NEVER
+        self._started_s = self._busy_s = self._reported_s = now_s
+        self._control_s = now_s
         self._control_etag = ""
-        self._send()
-        self._ask()
-        self._clock.after(settings.idle_s, self._look_idle)
-        self._clock.after(settings.visibility_s / 4, self._extend)
-        self._clock.after(settings.beat_every_s, self._beat)
-        self._read_control()
-
-    def leave(self, why: str) -> None:
-        """Take no more, finish what runs, say so, end."""
-        self._leaving = self._leaving or why
-        self._news = True
-        self._send()
-
-    # --- work in ---
-
-    def _ask(self) -> None:
-        n_free = sum(1 for slot in self.slots if not slot.calls)
-        if n_free and not self._is_receiving and not self._leaving:
-            self._is_receiving = True
-            most = min(MOST_ENTRIES, n_free)
-            self._backstage.receive(self._work, most, POLL_S, self._settings.visibility_s, self._got)
-
-    def _got(self, messages: Sequence[Message]) -> None:
+        self._n_workers = 1
         self._is_receiving = False
-        if self._has_left:
-            return
-        n_left = len(messages)
-        for message in messages:
-            free = [slot for slot in self.slots if not slot.calls]
-            self._spread(message, free[: max(1, len(free) // n_left)])
-            n_left -= 1
-        self._ask()
+        self._is_sending = False
+        self._is_looking = False
+        self._n_keeping = 0
+        self._draining = ""
+        self._ending = ""
+        self._has_gone = False
+        self._armed_s = NEVER
+        for number, lane in enumerate(self.slots):
+            self._books.begin_lane(lane, number)
+            self._reporter.lane_up(lane, number)
+        self._turn()
 
-    def _spread(self, message: Message, free: list[Slot]) -> None:
-        """The calls of a message over free slots; without any, behind the shortest queue."""
+    def end(self, why: str) -> None:
+        """Leave at once: what is not finished goes back into the queue."""
+        if self._ending or self._has_gone:
+            return
+        self._ending = why
+        for slot in self.slots.values():
+            slot.calls.clear()
+        started, waiting = self._books.take_all()
+        for group in requests(parcels(self._seal, started, waiting)):
+            texts = [item.text for item in group]
+            self._keep("SendMessageBatch", partial(self._work.send, texts), sum(map(len, texts)))
+            for item in group:
+                self._reporter.requeued(item.attempts)
+                self._delete_soon(self._books.settle(item.works))
+        self._reporter.leaving(why)
+        self._turn()
+
+    def _turn(self) -> None:
+        """Whatever is due."""
+        if self._has_gone:
+            return
+        now_s = time.monotonic()
+        if not self._books.is_empty:
+            self._busy_s = now_s
+        if not self._ending:
+            self._look_for_an_end(now_s)
+        if not self._ending:
+            self._feed(now_s)
+            self._receive(now_s)
+            self._extend(now_s)
+            self._look_at_control(now_s)
+        self._delete(now_s)
+        self._report(now_s)
+        self._leave_when_told()
+        next_s = self._next_s()
+        if next_s < self._armed_s:
+            self._armed_s = next_s
+            self._clock.at(next_s, self._ring, next_s)
+
+    def _ring(self, when_s: float) -> None:
+        if when_s == self._armed_s:
+            self._armed_s = NEVER
+            self._turn()
+
+    def _next_s(self) -> float:
+        """When `_turn` will have something to do, unless something happens before."""
+        books, settings = self._books, self._settings
+        times = [self._delete_s]
+        if not self._ending:
+            times += [books.next_due_s(), books.next_stuck_s(STUCK_S)]
+            if not self._is_looking:
+                times.append(self._control_s)
+            if not self._is_sending and not books.is_empty:
+                times += [books.next_untold_s(settings.tell_after_s), self._reported_s + settings.beat_every_s]
+            if books.is_empty and not self._is_receiving:
+                times.append(self._busy_s + settings.idle_s)
+        return min(times)
+
+    # --- messages in ---
+
+    def _receive(self, now_s: float) -> None:
+        most = min(MOST_ENTRIES, self._books.room)
+        if most and not self._is_receiving and not self._draining:
+            self._is_receiving = True
+            wait_s = max(1, min(POLL_S, ceil(self._busy_s + self._settings.idle_s - now_s)))
+            self._backstage.receive(self._work, most, wait_s, ceil(self._settings.visibility_s), self._received)
+
+    def _received(self, messages: Sequence[Message]) -> None:
+        self._is_receiving = False
+        if self._ending or self._draining or self._has_gone:
+            for message in messages:
+                self._keep("ChangeMessageVisibilityBatch", partial(self._work.change_visibility, message.receipt, 0))
+        else:
+            now_s = time.monotonic()
+            for message in messages:
+                self._take(message, now_s)
+        self._turn()
+
+    def _take(self, message: Message, now_s: float) -> None:
+        books, receipt = self._books, str(message.receipt)
+        if books.has(message.id):
+            books.renew_receipt(message.id, receipt)
+            return
+        if books.is_over(message.id):
+            self._delete_soon([], receipt)
+            return
         try:
-            calls = decode_batch(from_text(self._seal, Kind.BATCH, message.body)).calls
-        except CloudexecError as error:
-            print(f"a work message is damaged: {error}", flush=True)
+            body = from_text(self._seal, Kind.BATCH, message.body)
+            batch = decode_batch(body)
+        except WireError as error:
+            print(f"a work message is not read: {error}", flush=True)
             return
-        taken = self._taken[message.receipt] = Taken(message.receipt, (call.number for call in calls))
-        slots = free or [min(self.slots, key=lambda slot: len(slot.calls))]
-        n_slots = min(len(slots), len(calls))
-        for index, slot in enumerate(slots[:n_slots]):
-            piece = calls[len(calls) * index // n_slots : len(calls) * (index + 1) // n_slots]
-            is_idle = not slot.calls
-            slot.calls.extend((call, taken) for call in piece)
-            if is_idle:
-                self._begin(slot, time.monotonic())
+        books.take(Work(message.id, receipt, batch, body, now_s + self._settings.visibility_s / 2))
 
-    # --- calls ---
+    def _feed(self, now_s: float) -> None:
+        """Give idle slots what waits; take from busy ones what waits behind a long call."""
+        lane = self._books.stuck(now_s, STUCK_S)
+        if lane is not None:
+            calls = self.slots[lane].calls
+            self._books.take_back(lane, len(calls) - 1)
+            while len(calls) > 1:
+                calls.pop()
+        for placement in self._books.place(now_s):
+            slot = self.slots[placement.lane]
+            slot.calls.extend(placement.calls)
+            self._begin(placement.lane, slot, now_s)
 
-    def _begin(self, slot: Slot, now_s: float) -> None:
+    # --- what happens in slots ---
+
+    def _begin(self, lane: str, slot: Slot, now_s: float) -> None:
         """The first call of a slot runs from `now_s` on, which may be a moment ago."""
         slot.since_s = now_s
-        seconds = seconds_of(slot.calls[0][0])
-        self._clock.at(now_s + seconds, self._end, slot, now_s + seconds)
-        if seconds > self._settings.tell_after_s and not self._is_telling:
-            self._is_telling = True
-            self._clock.at(now_s + self._settings.tell_after_s, self._tell)
+        end_s = now_s + seconds_of(slot.calls[0])
+        self._clock.at(end_s, self._ended, lane, slot, slot.calls[0], end_s)
 
-    def _end(self, slot: Slot, end_s: float) -> None:
-        if self._has_left:
-            return
-        call, taken = slot.calls.popleft()
+    def _ended(self, lane: str, slot: Slot, call: PackedCall, end_s: float) -> None:
+        if not slot.calls or slot.calls[0] is not call:
+            return  # it was interrupted
+        slot.calls.popleft()
         offset_s = time.time() - time.monotonic()
-        end = end_s + offset_s
+        start, end = slot.since_s + offset_s, end_s + offset_s
         value = pack_parts((pickle.dumps(end, 5),))
-        outcome = Outcome(
-            call.number, call.attempt, Verdict.RETURNED, slot.since_s + offset_s, end, 0.0, _PEAK_RSS, value
-        )
-        self._outbox.append((slot.lane, outcome, taken))
+        outcome = Outcome(call.number, call.attempt, Verdict.RETURNED, start, end, 0.0, _PEAK_RSS, value)
         if slot.calls:
-            self._begin(slot, end_s)
-        self._send()
-        self._ask()
+            self._begin(lane, slot, end_s)
+        held: Held
+        for held, known in self._books.ended(lane, [outcome], time.monotonic()):
+            self._reporter.end(lane, known, held.work)
+        self._turn()
 
-    # --- reports out ---
+    # --- reports and deletes out ---
 
-    def _tell(self) -> None:
-        """A call has run for `tell_after_s`: say what is held; the next call that does so is told anew."""
-        self._is_telling = False
-        now, due = time.monotonic(), self._settings.tell_after_s
-        busy = [slot for slot in self.slots if slot.calls]
-        if any(slot.since_s > self._said_s and now - slot.since_s >= due for slot in busy):
-            self._news = True
-            self._send()
-        younger = [slot.since_s for slot in busy if now - slot.since_s < due]
-        if younger:
-            self._is_telling = True
-            self._clock.at(min(younger) + due, self._tell)
-
-    def _beat(self) -> None:
-        """A busy worker gives a sign of life."""
-        if self._has_left:
+    def _report(self, now_s: float) -> None:
+        """Send what is to be told, if the last report has been answered."""
+        reporter, books, settings = self._reporter, self._books, self._settings
+        if self._is_sending:
             return
-        if any(slot.calls for slot in self.slots) and time.monotonic() - self._said_s >= self._settings.beat_every_s:
-            self._news = True
-            self._send()
-        self._clock.after(self._settings.beat_every_s, self._beat)
-
-    def _send(self) -> None:
-        """One report at a time: what happens while it travels goes into the next."""
-        if self._is_sending or self._has_left or not (self._outbox or self._news):
-            return
+        if not reporter.has_news:
+            untold = now_s >= books.next_untold_s(settings.tell_after_s)
+            if not untold and (books.is_empty or now_s < self._reported_s + settings.beat_every_s):
+                return
+        letter = reporter.next(books.held(), books.receipts())
+        for held in books.all_held():
+            held.told = True
+        self._reported_s = now_s
         self._is_sending = True
-        most = REPORT_BYTES // _OUTCOME_BYTES
-        told, self._outbox = self._outbox[:most], self._outbox[most:]
-        for _, outcome, taken in told:
-            taken.open.discard(outcome.number)
-        report = self._report([(lane, outcome) for lane, outcome, _ in told])
-        text = to_text(self._seal, Kind.REPORT, encode_report(report))
-        over = [taken for taken in {id(taken): taken for _, _, taken in told}.values() if not taken.open]
-        accepted = partial(self._accepted, over, report.leaving)
-        self._backstage.request("sqs", "SendMessage", lambda: self._out.send([text]), accepted, len(text))
+        text = to_text(self._seal, Kind.REPORT, letter.body)
+        reported = partial(self._reported, letter)
+        self._backstage.request("sqs", "SendMessageBatch", lambda: self._out.send([text]), reported, len(text))
 
-    def _report(self, outcomes: list[tuple[str, Outcome]]) -> Report:
-        now = time.monotonic()
-        self._n_reports += 1
-        self._news = False
-        report = Report(self._task.id, self._n_reports, outcomes=outcomes)
-        if self._n_reports == 1:
-            up = [LaneStart(slot.lane, number) for number, slot in enumerate(self.slots)]
-            report = report._replace(up=up, facts={"python": self._settings.python_version, "pid": str(os.getpid())})
-        busy = [slot for slot in self.slots if slot.calls]
-        if any(now - slot.since_s >= self._settings.tell_after_s * 0.99 for slot in busy):
-            self._said_s = now
-            held = {slot.lane: [call.number for call, _ in slot.calls] for slot in busy}
-            receipts = {str(taken.receipt): sorted(taken.open) for taken in self._taken.values() if taken.open}
-            report = report._replace(held=held, receipts=receipts)
-        if self._leaving and not busy and not self._outbox:
-            report = report._replace(leaving=self._leaving)
-        return report
-
-    def _accepted(self, over: list[Taken], leaving: str, _sent: Any) -> None:
+    def _reported(self, letter: Letter, _sent: Any) -> None:
         self._is_sending = False
-        for taken in over:
-            self._taken.pop(taken.receipt, None)
-            self._deletable.append(taken.receipt)
-        if leaving:
-            self._has_left = True
-            self._delete()
+        self._delete_soon(self._books.settle(letter.works))
+        self._turn()
+
+    def _leave_when_told(self) -> None:
+        is_told = not self._reporter.has_news and not self._is_sending
+        if self._ending and is_told and not self._to_delete and not self._n_keeping:
+            self._has_gone = True
             self._fleet.ended(self._task)
-            return
-        if len(self._deletable) >= MOST_ENTRIES:
-            self._delete()
-        elif over and len(self._deletable) == len(over):
-            self._clock.after(DELETE_WITHIN_S, self._delete)
-        if self._leaving and not any(slot.calls for slot in self.slots):
-            self._news = True
-        self._send()
 
-    def _delete(self) -> None:
-        while self._deletable:
-            receipts, self._deletable = self._deletable[:MOST_ENTRIES], self._deletable[MOST_ENTRIES:]
-            self._backstage.request("sqs", "DeleteMessageBatch", partial(self._delete_all, receipts))
+    def _delete_soon(self, over: Sequence[Work], *receipts: str) -> None:
+        if over or receipts:
+            self._to_delete += [work.receipt for work in over]
+            self._to_delete += receipts
+            self._delete_s = min(self._delete_s, time.monotonic() + DELETE_AFTER_S)
 
-    def _delete_all(self, receipts: list[int]) -> None:
+    def _delete(self, now_s: float) -> None:
+        """Delete messages ten at a time; fewer when one has waited long enough."""
+        is_late = now_s >= self._delete_s or bool(self._ending)
+        while len(self._to_delete) >= MOST_ENTRIES or (self._to_delete and is_late):
+            receipts, self._to_delete = self._to_delete[:MOST_ENTRIES], self._to_delete[MOST_ENTRIES:]
+            self._keep("DeleteMessageBatch", partial(self._delete_all, receipts))
+        if not self._to_delete:
+            self._delete_s = NEVER
+
+    def _delete_all(self, receipts: list[str]) -> None:
         for receipt in receipts:
-            self._work.delete(receipt)
+            self._work.delete(int(receipt))
 
-    # --- time passes ---
+    def _extend(self, now_s: float) -> None:
+        """Keep the messages that we hold out of others' sight."""
+        due = self._books.due(now_s, self._settings.visibility_s)
+        for start in range(0, len(due), MOST_ENTRIES):
+            self._keep("ChangeMessageVisibilityBatch", partial(self._extend_all, due[start : start + MOST_ENTRIES]))
 
-    def _extend(self) -> None:
-        """What is held stays invisible."""
-        if self._has_left:
+    def _extend_all(self, works: list[Work]) -> None:
+        for work in works:
+            self._work.change_visibility(int(work.receipt), ceil(self._settings.visibility_s))
+
+    def _keep(self, operation: str, act: Any, n_bytes: int = 0) -> None:
+        """A request whose answer matters only in that the worker does not go before."""
+        self._n_keeping += 1
+        self._backstage.request("sqs", operation, act, self._kept, n_bytes)
+
+    def _kept(self, _answer: Any) -> None:
+        self._n_keeping -= 1
+        if self._ending:
+            self._turn()
+
+    # --- the client's orders, and the end ---
+
+    def _look_at_control(self, now_s: float) -> None:
+        if now_s < self._control_s or self._is_looking:
             return
-        now, visibility_s = time.monotonic(), self._settings.visibility_s
-        old = [taken for taken in self._taken.values() if now - taken.extended_s >= visibility_s / 4]
-        for start in range(0, len(old), MOST_ENTRIES):
-            some = old[start : start + MOST_ENTRIES]
-            self._backstage.request("sqs", "ChangeMessageVisibilityBatch", partial(self._extend_all, some))
-        self._clock.after(visibility_s / 4, self._extend)
-
-    def _extend_all(self, some: list[Taken]) -> None:
-        for taken in some:
-            taken.extended_s = time.monotonic()
-            self._work.change_visibility(taken.receipt, self._settings.visibility_s)
-
-    def _look_idle(self) -> None:
-        if self._has_left:
-            return
-        now = time.monotonic()
-        if any(slot.calls for slot in self.slots):
-            self._busy_s = now
-        self._busy_s = max(self._busy_s, *(slot.since_s for slot in self.slots))
-        left_s = self._busy_s + self._settings.idle_s - now
-        if left_s <= 0:
-            self.leave("idle")
-        else:
-            self._clock.after(left_s, self._look_idle)
-
-    def _read_control(self) -> None:
-        if self._has_left:
-            return
-        bucket = self._fleet.s3.buckets[self._settings.bucket]
+        self._is_looking = True
+        self._control_s = now_s + self._settings.control_every_s * max(1.0, self._n_workers / FLEET_UNIT)
         key = f"{self._settings.prefix}/control"
-        self._backstage.request("s3", "GetObject", lambda: bucket.objects.get(key), self._controlled)
-        every_s = self._settings.control_every_s * max(1.0, self._n_workers / 50)
-        self._clock.after(every_s, self._read_control)
+        self._backstage.request("s3", "GetObject", lambda: self._bucket.objects.get(key), self._controlled)
 
     def _controlled(self, stored: Stored | None) -> None:
-        if stored is None or self._has_left:
-            return
-        if stored.etag != self._control_etag:
+        self._is_looking = False
+        if stored is not None and stored.etag != self._control_etag and not self._has_gone:
             self._control_etag = stored.etag
             kind, body = self._seal.open(stored.body)
             assert kind is Kind.CONTROL
             control = decode_control(body)
-            self._n_workers = control.n_workers
+            self._n_workers = max(1, control.n_workers)
             if self._task.id in control.leave or "*" in control.leave:
-                self.leave("told to leave")
-        if time.time() - stored.modified_s > self._settings.stale_s:
-            self.leave("the client is gone")
+                self.end("its client told it to")
+        if stored is not None and time.time() - stored.modified_s > self._settings.stale_s:
+            self._draining = "the client is gone"
+        self._turn()
+
+    def _look_for_an_end(self, now_s: float) -> None:
+        is_idle = self._books.is_empty and not self._is_receiving
+        if is_idle and now_s >= self._busy_s + self._settings.idle_s:
+            self._draining = self._draining or "it had no work"
+        if self._draining and is_idle:
+            self._ending = self._draining
+            self._reporter.leaving(self._ending)
 
 
 def seconds_of(call: PackedCall) -> float:

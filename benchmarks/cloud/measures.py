@@ -46,9 +46,8 @@ class Ours:
 
         self.executor = ECSExecutor(
             "bench",
-            max_workers=n_workers,
+            max_workers=self.n_slots,
             slots=n_slots,
-            vcpu=1,
             task_definition="bench-worker:1",
             bucket="bench-bucket",
             subnets=["subnet-aaaaaaaa"],

@@ -148,7 +148,7 @@ def test_a_simulated_worker_answers_each_call_once_in_sealed_reports_and_leaves_
     assert sorted(outcome.number for report in reports for _, outcome in report.outcomes) == list(range(20))
     assert [start.slot for start in reports[0].up] == [0, 1, 2, 3]
     assert reports[-1].leaving
-    assert after["worker sqs SendMessage"] - before.get("worker sqs SendMessage", 0) == len(reports)
+    assert after["worker sqs SendMessageBatch"] - before.get("worker sqs SendMessageBatch", 0) == len(reports)
     assert bed.receive(work) == [], "the message was deleted"
 
 
