@@ -38,7 +38,7 @@ from cloudexec.wire.mail import (
     from_text,
     to_text,
 )
-from cloudexec.wire.messages import Outcome, PackedCall, Verdict, encode_batch
+from cloudexec.wire.messages import Batch, Outcome, PackedCall, Verdict, decode_batch, encode_batch
 
 REPOSITORY = Path(__file__).parents[3]
 OWNER = "123456789012"
@@ -151,10 +151,10 @@ class Customer:
         """Put anything into the work queue."""
         self._sqs.send_message(QueueUrl=self.work_queue, MessageBody=text)
 
-    def control(self, **fields: Any) -> None:
+    def control(self, *, seal: Seal | None = None, **fields: Any) -> None:
         """Write the control object."""
         body = encode_control(Control(**{"number": 1, "client": "c", **fields}))
-        content = self.seal.close(Kind.CONTROL, body)
+        content = (seal or self.seal).close(Kind.CONTROL, body)
         self._s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/control", Body=content)
 
     # --- from workers ---
@@ -214,6 +214,12 @@ class Customer:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self._sqs.get_queue_attributes(QueueUrl=self.work_queue, AttributeNames=names)["Attributes"]
         return int(found[names[0]]), int(found[names[1]])
+
+    def waiting_batches(self) -> list[Batch]:
+        """Take out what lies in the work queue now."""
+        reply = self._sqs.receive_message(QueueUrl=self.work_queue, MaxNumberOfMessages=10, WaitTimeSeconds=0)
+        texts = [message["Body"] for message in reply.get("Messages", ())]
+        return [decode_batch(from_text(self.seal, Kind.BATCH, text)) for text in texts]
 
     def told(self) -> str:
         """For the message of a test that fails."""

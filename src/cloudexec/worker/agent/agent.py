@@ -59,6 +59,7 @@ PATIENCE_S: Final = 300.0
 DELETE_AFTER_S: Final = 0.5
 END_WITHIN_S: Final = 20.0
 _IN_ONE: Final = 10
+_LOOK_S: Final = 60.0  # the loop turns at least so often, for clocks that were set and machines that slept
 _STUCK_S: Final = 0.05  # calls wait so long behind a running one before an idle slot may have them
 _KILL_AGAIN_S: Final = 0.5
 _NEW_QUEUE_S: Final = 60.0  # a queue may seem not to exist at first
@@ -122,6 +123,7 @@ class Agent:
         self._exit_code: int | None = None
         self._code = EXIT_OK
         self._end_s = NEVER
+        self._distrusted = ""
         self._interrupted: list[Held] = []
         self._n_putting_back = 0
         self._said_goodbye = False
@@ -134,7 +136,7 @@ class Agent:
             self._receive(time.monotonic())  # messages may already be on their way while slots start
             self._start_slots()
             while self._exit_code is None:
-                for fact in self._host.poll(max(0.0, self._next_s() - time.monotonic())):
+                for fact in self._host.poll(min(max(0.0, self._next_s() - time.monotonic()), _LOOK_S)):
                     self._on_fact(fact)
                 self._turn(time.monotonic())
         finally:
@@ -494,7 +496,9 @@ class Agent:
         try:
             is_new = self._orders.read(answer, now_s)
         except WireError as error:
-            say(f"the control object is not obeyed: {error.what}")
+            if error.what != self._distrusted:
+                say(f"the control object is not obeyed: {error.what}")
+            self._distrusted = error.what
             return
         if is_new and not self._ending:
             self._stop_calls(now_s)
@@ -518,6 +522,7 @@ class Agent:
     def _look_for_an_end(self, now_s: float) -> None:
         settings = self._settings
         silent_s = self._orders.silent_for_s(now_s)
+        is_alone = silent_s > settings.stale_s
         if self._signal:
             self._end(f"it was told to by {self._signal}", EXIT_OK)
         elif self._orders.leave:
@@ -526,11 +531,12 @@ class Agent:
             self._abandon(f"no answer for {self._patience_s:g} s: {self._trouble()}", EXIT_NO_CONTACT)
         elif now_s >= self._started_s + settings.lifetime_s:
             self._drain(f"its lifetime of {settings.lifetime_s:g} s is over")
-        elif silent_s > settings.stale_s:
+        elif is_alone:
             self._drain(f"the client is gone: no sign of life for {silent_s:.0f} s")
         elif self._books.is_empty and not self._receiver.n_open and now_s >= self._busy_s + settings.idle_s:
             self._drain(f"it had no work for {settings.idle_s:g} s")
-        if self._draining and not self._ending and self._books.is_empty and not self._receiver.n_open:
+        is_waiting = self._receiver.n_open and not is_alone  # for messages that may be on their way to us
+        if self._draining and not self._ending and self._books.is_empty and not is_waiting:
             self._end(self._draining, EXIT_OK)
 
     def _drain(self, why: str) -> None:

@@ -103,7 +103,9 @@ class Courier:
                     self.bad_since_s = NEVER
                     return error
                 self.trouble = error.what
-                self.bad_since_s = min(self.bad_since_s, time.monotonic())
+                if self.bad_since_s == NEVER:
+                    self.bad_since_s = time.monotonic()
+                    self._inbox.ring()  # the loop shall know until when to be patient
                 time.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, _PAUSE_MOST_S)
             else:
