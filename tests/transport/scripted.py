@@ -38,7 +38,8 @@ def answer(status=200, body=b"", **headers):
 
 def error(status, code, message="", **headers):
     """Answer as S3 refuses."""
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message><Region>eu-north-1</Region></Error>"
+    said = f"<Code>{code}</Code><Message>{message}</Message><Region>eu-north-1</Region>"
+    body = f"<?xml version='1.0'?><Error>{said}</Error>"
     return answer(status, body.encode(), x_amz_request_id="R1", **headers)
 
 

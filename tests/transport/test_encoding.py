@@ -51,7 +51,8 @@ def page_of(items, is_encoded, blanks):
         contents += f"{etag}<Size>{size}</Size>{owner}<StorageClass>STANDARD</StorageClass></Contents>"
     head = "<Name>b</Name><Prefix>p</Prefix><KeyCount>2</KeyCount><Delimiter>/</Delimiter>"
     kind = "<EncodingType>url</EncodingType>" if is_encoded else ""
-    return f'<?xml version="1.0"?>\n<ListBucketResult xmlns="x">{head}{kind}<IsTruncated>true</IsTruncated>{contents}</ListBucketResult>'
+    head = f"{head}{kind}<IsTruncated>true</IsTruncated>"
+    return f'<?xml version="1.0"?>\n<ListBucketResult xmlns="x">{head}{contents}</ListBucketResult>'
 
 
 @given(st.lists(st.tuples(texts, st.integers(0, 10**12)), max_size=5), st.booleans(), st.sampled_from(["", "\n  "]))

@@ -87,7 +87,9 @@ def test_what_is_no_region_never_becomes_a_host(region):
             id="the service's goes first",
         ),
         pytest.param(
-            {"AWS_ENDPOINT_URL": "http://a", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, {}, id="told to ignore them"
+            {"AWS_ENDPOINT_URL": "http://a", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
+            {},
+            id="told to ignore them",
         ),
     ],
 )

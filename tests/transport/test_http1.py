@@ -1,5 +1,7 @@
 """How answers are read: every form of a body, whatever pieces it arrives in; what is refused."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ def read(stream, method="GET", cuts=(), is_ended=False):
     reader = AnswerReader(method)
     is_complete = False
     bounds = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         data = stream[start:end]
         while data and not is_complete:
             room = reader.room()
@@ -89,7 +91,7 @@ def test_any_body_in_any_chunks_is_put_together(body, chunks, cuts):
 
 
 def test_repeated_headers_are_joined_and_names_are_in_lower_case():
-    reader = read(OK + b"X-A: 1\r\nx-a:  2 \r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n")
+    reader = read(OK + b'X-A: 1\r\nx-a:  2 \r\nETag: "e"\r\nContent-Length: 0\r\n\r\n')
     assert reader.reply().headers == {"x-a": "1, 2", "etag": '"e"', "content-length": "0"}
 
 

@@ -137,7 +137,7 @@ class _Connection(asyncio.Protocol):
         self._may_write: asyncio.Future[None] | None = None  # exists while the socket takes no more
         self._has_sent = False
         self._was_used = False
-        self._deadline_s = 0.0
+        self._has_ended = False
         self.closed: asyncio.Future[None] = loop.create_future()
         self.stays = False
 
@@ -181,13 +181,18 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def is_alive(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        """Whether nothing has been heard of its end; TLS transports themselves know it late, or not at all."""
+        return not self._has_ended and self._transport is not None and not self._transport.is_closing()
 
     def _lose(self, reason: str) -> None:
         reader, answered = self._reader, self._answered
         if answered is not None and reader is not None and not answered.done():
             was_idle = self._was_used and not reader.has_begun
             answered.set_result(Lost(reason, ambiguous=self._has_sent, was_idle=was_idle))
+
+    def _lose_at_end(self, error: Exception | None) -> None:
+        begun = self._reader is not None and self._reader.has_begun
+        self._lose(str(error or ("the connection was closed in mid-answer" if begun else "closed without an answer")))
 
     # --- what the event loop calls ---
 
@@ -209,16 +214,18 @@ class _Connection(asyncio.Protocol):
             self._lose(str(error))
 
     def eof_received(self) -> None:
+        self._has_ended = True
         reader, answered = self._reader, self._answered
         if reader is not None and answered is not None and not answered.done() and reader.end():
             answered.set_result(reader.reply())
+        self._lose_at_end(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        reader = self._reader
-        begun = reader is not None and reader.has_begun
-        ending = "the connection was closed in mid-answer" if begun else "closed without an answer"
-        self._lose(str(error or ending))
+        self._has_ended = True
+        self._lose_at_end(error)
         self._registry.discard(self)
+        if self._transport is not None:
+            self._transport.abort()  # until Python 3.11, TLS transports complain if nobody has closed them
         if self._may_write is not None:
             self.resume_writing()
         if not self.closed.done():

@@ -264,7 +264,8 @@ def _translated(what: str, error: Exception) -> AwsError:
 
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
         return CredentialsMissing(f"{what}: {error}")
+    if isinstance(error, exceptions.ConnectionError):  # no address, no connection, no trust: nothing was sent
+        return ConnectionLost(f"{what}: {error}", False)
     if isinstance(error, exceptions.HTTPClientError):
-        never_sent = (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError, exceptions.SSLError)
-        return ConnectionLost(f"{what}: {error}", not isinstance(error, never_sent))
+        return ConnectionLost(f"{what}: {error}", True)
     return AwsError(f"{what}: {error}", type(error).__name__)

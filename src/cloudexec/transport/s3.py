@@ -1,6 +1,7 @@
 """Build S3 operations: objects, pages of names, multipart uploads. Pure.
 
 Called by:  store, worker, backends.   Calls: operation.py, encoding.py.
+Mirror:     s3replies.py reads what comes back.
 Repeating:  every operation here may be repeated. Reads change nothing; a plain put, part or delete ends in the same
             state however often it arrives; a second `create_multipart_upload` leaves an empty upload that the bucket's
             lifecycle removes. Conditional writes are the exception: their own success makes the repeat fail with 412.
@@ -13,37 +14,20 @@ Source:     Amazon S3 API reference.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from cloudexec.errors import SettingsError
-from cloudexec.transport.encoding import encode_path, encode_query, read_http_date
-from cloudexec.transport.operation import Buffer, Operation, Reply, Request
-from cloudexec.transport.s3xml import DeleteFailure, Page, complete_body, delete_body, read_deleted, read_page, read_tag
+from cloudexec.transport.encoding import encode_path, encode_query
+from cloudexec.transport.operation import Buffer, Operation, Request
+from cloudexec.transport.s3replies import S3Object, body_as, etag_of, nothing, object_of, read_etag, read_object
+from cloudexec.transport.s3xml import DeleteFailure, Page, read_deleted, read_page, read_tag
 
-T = TypeVar("T")
 KEYS_A_DELETE: Final = 1000
 KEYS_A_PAGE: Final = 1000
 WRITER_HEADER: Final = "x-amz-meta-cloudexec-writer"
 _WRITER_NAME: Final = "cloudexec-writer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Object:
-    """An object as it was read. `body` is writable and the caller's own; empty if `not_modified` or only its head was
-    asked for. `size` is the whole object's, also when only its head or a range of it was asked for. Times are on the
-    service's clock, in seconds since 1970.
-    """
-
-    body: memoryview
-    etag: str
-    size: int
-    last_modified_s: float | None
-    server_date_s: float | None
-    not_modified: bool = False
-    metadata: Mapping[str, str]
 
 
 def new_writer() -> str:
@@ -84,9 +68,9 @@ def put_object(
     return Operation(
         name="PutObject",
         request=request,
-        read=_read_etag,
+        read=read_etag,
         arguments=arguments,
-        read_boto=_etag_of,
+        read_boto=etag_of,
         confirm=confirm,
     )
 
@@ -109,14 +93,14 @@ def get_object(
         headers.append(("range", text))
         arguments["Range"] = text
     request = _request("GET", bucket, key, owner, headers=headers)
-    return Operation(name="GetObject", request=request, read=_read_object, arguments=arguments, read_boto=_object_of)
+    return Operation(name="GetObject", request=request, read=read_object, arguments=arguments, read_boto=object_of)
 
 
 def head_object(bucket: str, key: str, *, owner: str) -> Operation[S3Object]:
     """All about an object but its body. Errors: NoSuchKey."""
     request = _request("HEAD", bucket, key, owner)
     arguments = _arguments(bucket, key, owner)
-    return Operation(name="HeadObject", request=request, read=_read_object, arguments=arguments, read_boto=_object_of)
+    return Operation(name="HeadObject", request=request, read=read_object, arguments=arguments, read_boto=object_of)
 
 
 def list_objects(
@@ -136,7 +120,7 @@ def list_objects(
         arguments["StartAfter"] = start_after
     request = _request("GET", bucket, None, owner, query=query)
     return Operation(
-        name="ListObjectsV2", request=request, read=_body(read_page), arguments=arguments, read_boto=Page.of_boto
+        name="ListObjectsV2", request=request, read=body_as(read_page), arguments=arguments, read_boto=Page.of_boto
     )
 
 
@@ -144,7 +128,7 @@ def delete_object(bucket: str, key: str, *, owner: str) -> Operation[None]:
     """Remove an object, if it is there."""
     request = _request("DELETE", bucket, key, owner)
     arguments = _arguments(bucket, key, owner)
-    return Operation(name="DeleteObject", request=request, read=_nothing, arguments=arguments, read_boto=_nothing)
+    return Operation(name="DeleteObject", request=request, read=nothing, arguments=arguments, read_boto=nothing)
 
 
 def delete_objects(bucket: str, keys: Sequence[str], *, owner: str) -> Operation[list[DeleteFailure]]:
@@ -158,7 +142,7 @@ def delete_objects(bucket: str, keys: Sequence[str], *, owner: str) -> Operation
     return Operation(
         name="DeleteObjects",
         request=_request("POST", bucket, None, owner, query={"delete": ""}, headers=headers, pieces=(body,)),
-        read=_body(read_deleted),
+        read=body_as(read_deleted),
         arguments=arguments,
         read_boto=lambda reply: [DeleteFailure.of_boto(error) for error in reply.get("Errors", ())],
     )
@@ -173,7 +157,7 @@ def create_multipart_upload(bucket: str, key: str, *, owner: str, writer: str | 
     return Operation(
         name="CreateMultipartUpload",
         request=_request("POST", bucket, key, owner, query={"uploads": ""}, headers=headers),
-        read=_body(partial(read_tag, "UploadId")),
+        read=body_as(partial(read_tag, "UploadId")),
         arguments=arguments,
         read_boto=lambda reply: str(reply["UploadId"]),
     )
@@ -187,9 +171,9 @@ def upload_part(
     return Operation(
         name="UploadPart",
         request=_request("PUT", bucket, key, owner, query=query, pieces=tuple(pieces)),
-        read=_read_etag,
+        read=read_etag,
         arguments=_arguments(bucket, key, owner) | {"PartNumber": number, "UploadId": upload_id},
-        read_boto=_etag_of,
+        read_boto=etag_of,
     )
 
 
@@ -215,9 +199,9 @@ def complete_multipart_upload(
     return Operation(
         name="CompleteMultipartUpload",
         request=_request("POST", bucket, key, owner, query={"uploadId": upload_id}, headers=headers, pieces=(body,)),
-        read=_body(partial(read_tag, "ETag")),
+        read=body_as(partial(read_tag, "ETag")),
         arguments=arguments,
-        read_boto=_etag_of,
+        read_boto=etag_of,
         confirm=partial(_confirm, bucket, key, owner, writer) if writer else None,
     )
 
@@ -227,9 +211,9 @@ def abort_multipart_upload(bucket: str, key: str, upload_id: str, *, owner: str)
     return Operation(
         name="AbortMultipartUpload",
         request=_request("DELETE", bucket, key, owner, query={"uploadId": upload_id}),
-        read=_nothing,
+        read=nothing,
         arguments=_arguments(bucket, key, owner) | {"UploadId": upload_id},
-        read_boto=_nothing,
+        read_boto=nothing,
     )
 
 
@@ -242,9 +226,9 @@ def _confirm(bucket: str, key: str, owner: str, writer: str) -> Operation[str | 
     return Operation(
         name="HeadObject",
         request=_request("HEAD", bucket, key, owner),
-        read=lambda reply: ours(_read_object(reply)),
+        read=lambda reply: ours(read_object(reply)),
         arguments=_arguments(bucket, key, owner),
-        read_boto=lambda reply: ours(_object_of(reply)),
+        read_boto=lambda reply: ours(object_of(reply)),
     )
 
 
@@ -284,55 +268,3 @@ def _condition(arguments: dict[str, Any], if_none_match: bool, if_match: str | N
         headers.append(("if-match", if_match))
         arguments["IfMatch"] = if_match
     return headers
-
-
-def _nothing(reply: object) -> None:
-    return None
-
-
-def _body(read: Callable[[str], T]) -> Callable[[Reply], T]:
-    return lambda reply: read(reply.body.decode())
-
-
-def _read_etag(reply: Reply) -> str:
-    return reply.headers.get("etag", "")
-
-
-def _etag_of(reply: Mapping[str, Any]) -> str:
-    return str(reply["ETag"])
-
-
-def _read_object(reply: Reply) -> S3Object:
-    headers = reply.headers
-    body = reply.body if isinstance(reply.body, bytearray) else bytearray(reply.body)
-    start = len("x-amz-meta-")
-    return S3Object(
-        body=memoryview(body),
-        etag=headers.get("etag", ""),
-        size=_whole_size(headers.get("content-range", ""), len(body) or int(headers.get("content-length", 0))),
-        last_modified_s=read_http_date(headers.get("last-modified", "")),
-        server_date_s=read_http_date(headers.get("date", "")),
-        not_modified=reply.status == 304,
-        metadata={name[start:]: headers[name] for name in headers if name.startswith("x-amz-meta-")},
-    )
-
-
-def _whole_size(content_range: str, found: int) -> int:
-    """Of `bytes 0-99/12345` the last number; without a range, what was found."""
-    total = content_range.rpartition("/")[2]
-    return int(total) if total.isdigit() else found
-
-
-def _object_of(reply: Mapping[str, Any]) -> S3Object:
-    about = reply["ResponseMetadata"]
-    body = bytearray(reply["Body"].read()) if "Body" in reply else bytearray()
-    modified = reply.get("LastModified")
-    return S3Object(
-        body=memoryview(body),
-        etag=str(reply.get("ETag", "")),
-        size=_whole_size(reply.get("ContentRange", ""), len(body) or int(reply.get("ContentLength", 0))),
-        last_modified_s=None if modified is None else modified.timestamp(),
-        server_date_s=read_http_date(about["HTTPHeaders"].get("date", "")),
-        not_modified=about["HTTPStatusCode"] == 304,
-        metadata=reply.get("Metadata", {}),
-    )

@@ -118,7 +118,6 @@ class SyncClient:
             self.close()  # it may have missed the connection that has just become idle
         return answer
 
-
     def _forget(self) -> None:
         """We are a child: close its copies of the sockets, which the parent goes on using."""
         inherited = [connection for connections in self._idle.values() for connection in connections]
