@@ -22,7 +22,24 @@ from cloudexec.errors import SettingsError
 from cloudexec.transport.encoding import encode_path, encode_query
 from cloudexec.transport.operation import Buffer, Operation, Request
 from cloudexec.transport.s3replies import S3Object, body_as, etag_of, nothing, object_of, read_etag, read_object
-from cloudexec.transport.s3xml import DeleteFailure, Page, read_deleted, read_page, read_tag
+from cloudexec.transport.s3xml import DeleteFailure, Page, complete_body, delete_body, read_deleted, read_page, read_tag
+
+__all__ = [
+    "DeleteFailure",
+    "Page",
+    "S3Object",
+    "abort_multipart_upload",
+    "complete_multipart_upload",
+    "create_multipart_upload",
+    "delete_object",
+    "delete_objects",
+    "get_object",
+    "head_object",
+    "list_objects",
+    "new_writer",
+    "put_object",
+    "upload_part",
+]
 
 KEYS_A_DELETE: Final = 1000
 KEYS_A_PAGE: Final = 1000
