@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -41,8 +42,6 @@ def test_the_directory_of_a_task_is_gone_when_it_has_stopped(drive):
 
 def test_python_is_the_interpreter_of_the_pocket_with_cloudexec_and_boto3(drive):
     code = "import boto3, cloudexec, json, sys; print(json.dumps(sys.version_info[:3]))"
-    import sys
-
     assert seen_by(drive, *python(code)) == list(sys.version_info[:3])
 
 
@@ -54,13 +53,13 @@ def test_the_environment_of_the_definition_is_overridden_by_that_of_the_request(
 
 
 def test_boto3_in_a_task_finds_its_credentials_by_itself(drive):
-    code = """
+    code = f"""
 import boto3, json
 session = boto3.Session()
 keys = session.get_credentials()
-session.client('s3').put_object(Bucket=%r, Key='from-the-task', Body=b'x')
+session.client('s3').put_object(Bucket={drive.setup["bucket"]!r}, Key='from-the-task', Body=b'x')
 print(json.dumps([keys.method, keys.access_key, bool(keys.token)]))
-""" % drive.setup["bucket"]
+"""
     method, access_key, has_token = seen_by(drive, *python(code))
     assert (method, access_key[:4], has_token) == ("container-role", "ASIA", True)
     assert drive.aws.objects() == {"from-the-task": 1}
@@ -73,7 +72,10 @@ def test_a_task_without_a_role_has_no_credentials(drive):
 
 
 def test_the_metadata_endpoint_tells_a_task_about_itself(drive):
-    code = "import os, urllib.request as u; print(u.urlopen(os.environ['ECS_CONTAINER_METADATA_URI_V4'] + '%s').read().decode())"
+    code = """
+import os, urllib.request
+print(urllib.request.urlopen(os.environ['ECS_CONTAINER_METADATA_URI_V4'] + '%s').read().decode())
+"""
     arn = drive.run(*python(code % "/task"))
     drive.until(arn, "STOPPED")
     told = json.loads(drive.aws.task(arn).log)

@@ -115,13 +115,13 @@ class Handler(MotoRequestHandler):  # type: ignore[misc]  # moto is not typed he
 class Server(ThreadedWSGIServer):  # type: ignore[misc]  # werkzeug is not followed here
     """One thread for each connection."""
 
-    request_queue_size = 1024
-
     front: Front
 
     def __init__(self, port: int) -> None:
         self.broken: set[int] = set()
-        super().__init__("127.0.0.1", port, None, handler=Handler)
+        with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:  # an error is ours to tell
+            port = listener.getsockname()[1]
+            super().__init__("127.0.0.1", port, None, handler=Handler, fd=listener.fileno())
 
     def shutdown_request(self, request: socket.socket) -> None:
         """Close a connection; one that a fault has broken ends with a reset instead of an orderly end."""

@@ -158,6 +158,10 @@ class Moto:
         }
         return self._run(service, environ)
 
+    def seed(self, number: int) -> None:
+        """What moto makes up from now on, ids above all, follows from this number."""
+        self.send("moto_api", "POST", "/moto-api/seed", query=f"a={number}")
+
     def reset(self) -> None:
         """Forget every resource of every service."""
         answer = self.send("moto_api", "POST", "/moto-api/reset")

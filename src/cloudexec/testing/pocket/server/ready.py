@@ -5,6 +5,7 @@ Called by:  control.py, at the start and after each reset.   Calls: moto.py.
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ LOG_GROUP: Final = "/ecs/cloudexec"
 
 def make_ready(moto: Moto, region: str, endpoint_url: str) -> dict[str, Any]:
     """Cluster, bucket, log group, task definition, the default VPC's subnets; their names."""
+    moto.seed(0)  # so that the default VPC's ids are the same after each reset
+    subnets, groups = _found(moto, "DescribeSubnets", "subnetId"), _found(moto, "DescribeSecurityGroups", "groupId")[:1]
+    moto.seed(random.randrange(2**32))
     providers = ["FARGATE", "FARGATE_SPOT"]
     strategy = [{"capacityProvider": "FARGATE", "weight": 1, "base": 0}]
     moto.call("ecs", "CreateCluster", {"clusterName": CLUSTER, "capacityProviders": providers})
@@ -37,8 +41,8 @@ def make_ready(moto: Moto, region: str, endpoint_url: str) -> dict[str, Any]:
         "container": CONTAINER,
         "log_group": LOG_GROUP,
         "bucket": bucket,
-        "subnets": _found(moto, "DescribeSubnets", "subnetId"),
-        "security_groups": _found(moto, "DescribeSecurityGroups", "groupId")[:1],
+        "subnets": subnets,
+        "security_groups": groups,
     }
 
 

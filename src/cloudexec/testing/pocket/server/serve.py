@@ -89,4 +89,6 @@ def _watch_stdin(over: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # all is cleaned up; to take moto's modules apart would take another second
