@@ -230,6 +230,15 @@ def test_nothing_travels_with(shipment, script):
     assert shipment.client(script) == [[]]
 
 
+def test_what_pip_has_put_into_a_folder_of_its_own_does_not_travel(shipment):
+    shipment.file("target/vendored/__init__.py", "def f(): pass")
+    shipment.file("target/vendored-1.0.dist-info/RECORD", "")
+    script = (
+        f"import sys; sys.path.insert(0, {str(shipment.project / 'target')!r})\nimport vendored; say(ship(vendored.f))"
+    )
+    assert shipment.client(script) == [[]]
+
+
 def test_a_module_registered_to_be_pickled_by_value_does_not_travel(shipment):
     shipment.write(helper="def f(): return __name__")
     script = "import cloudpickle, helper; cloudpickle.register_pickle_by_value(helper); say(ship(helper.f))"
@@ -352,6 +361,23 @@ def test_a_part_that_is_written_after_the_first_call_travels(shipment):
     """
     shipment.client(script)
     assert shipment.worker() == [1, 2]
+
+
+def test_a_module_that_is_written_after_a_call_has_failed_for_want_of_it_travels(shipment):
+    script = f"""
+        def f():
+            import late
+            return late.VALUE
+        ship(f)
+        with open({str(shipment.project / "late.py")!r}, "w") as file:
+            file.write("VALUE = 1")
+        import importlib; importlib.invalidate_caches()
+        ship(f)
+    """
+    shipment.client(script)
+    failed, worked = shipment.worker()
+    assert failed[:2] == ["RAISED", "ModuleNotFoundError"]
+    assert worked == 1
 
 
 def test_a_reload_of_what_a_function_uses_takes_the_new_sources_along(shipment):

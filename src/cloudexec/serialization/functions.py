@@ -61,7 +61,7 @@ class FunctionBook:
             digest = digest_with(digest, modules)
         traits = FunctionTraits(stateless=_is_stateless(function, pickled, notes))
         packed = PackedFunction(digest, traits, packed_parts, pickled.pickler, modules)
-        if not refs:
+        if not refs and (self._shipping is None or self._shipping.knows_all(pickled.codes)):
             named = _NAMED if not pickled.pickler and is_importable(function) else None
             self._remember(function, pickled, notes or named, packed)
         return packed, refs

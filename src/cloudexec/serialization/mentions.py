@@ -7,6 +7,7 @@ only if one is found do the opcodes tell whether it is a module's name or just a
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Iterator
 from types import CodeType
@@ -80,11 +81,12 @@ _IMPORTER: Final = object()  # stands for cloudpickle's `subimport`, whose argum
 
 def imported_by(codes: Iterable[CodeType]) -> set[str]:
     """The top-level modules that code imports when it runs, inner functions included."""
-    found: set[str] = set()
-    for code in codes:
-        for name in _imports(code):
-            found.add(name.partition(".")[0])
-    return found - {""}
+    return {name for code in codes for name in _imported_by(code)}
+
+
+@functools.lru_cache(maxsize=512)
+def _imported_by(code: CodeType) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in _imports(code)) - {""}
 
 
 def _imports(code: CodeType) -> Iterator[str]:

@@ -1,13 +1,15 @@
 """Which modules are the user's own, where they lie, and what their sources import.
 
 Called by: shipping.py, explaining.py.   Calls: importlib, ast.
-Local:     a top-level module whose source is a file or directory outside of the standard library and of every
-           site-packages. What `pip install -e` installs lies elsewhere, so it is local, too.
+Local:     a top-level module whose source is a file or directory outside of the standard library, of every
+           site-packages, and of what `pip install --target` has filled. What `pip install -e` installs lies
+           elsewhere, so it is local.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.util
 import os
@@ -54,6 +56,11 @@ def locate(name: str, *, also_installed: bool = False) -> Source | None:
     return Source(name, kept, is_package) if kept else None
 
 
+def can_be_found(name: str) -> bool:
+    """Whether there is such a top-level module at all, as of now."""
+    return name in sys.modules or name in sys.stdlib_module_names or _find(name) is not None
+
+
 def _places_of(name: str) -> tuple[list[str], bool]:
     """What Python knows of a module, imported or not, and whether it is a package."""
     module: Any = sys.modules.get(name)
@@ -82,7 +89,17 @@ def _is_local(place: str) -> bool:
     if not os.path.exists(place) or not _INSTALLED.isdisjoint(place.split(os.sep)):
         return False
     real = os.path.realpath(place)
-    return not any(path.startswith(home) for home in _library_homes() for path in (place, real))
+    if any(path.startswith(home) for home in _library_homes() for path in (place, real)):
+        return False
+    return not _was_filled_by_pip(os.path.dirname(place))
+
+
+@functools.cache
+def _was_filled_by_pip(folder: str) -> bool:
+    """Whether a folder holds what pip notes of each installation, beside the modules themselves."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return any(entry.name.endswith(".dist-info") and entry.is_dir() for entry in entries)
+    return False
 
 
 @functools.cache

@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from types import CodeType
 from typing import Any, Final, Literal, NamedTuple
 
 from cloudexec.errors import SettingsError
@@ -24,7 +25,7 @@ from cloudexec.ids import BlobRef
 from cloudexec.serialization.bundles import MOST_BYTES, File, files_of, imports_in, zipped
 from cloudexec.serialization.functions import digest_with
 from cloudexec.serialization.mentions import imported_by, may_import, mentioned
-from cloudexec.serialization.modules import Source, loaded_parts, loaded_top_levels, locate
+from cloudexec.serialization.modules import Source, can_be_found, loaded_parts, loaded_top_levels, locate
 from cloudexec.serialization.pickling import Pickled
 from cloudexec.wire.messages import PackedFunction, ShippedModule
 
@@ -111,6 +112,10 @@ class Shipping:
         """What travels with everything. Errors: ModuleNotShippable, StoreFull."""
         with self._lock:
             return self._answer(frozenset(self._by_hand))
+
+    def knows_all(self, codes: Iterable[CodeType]) -> bool:
+        """Whether all that code by value imports is there: what is not may be written before the next call."""
+        return not self.finds or all(map(can_be_found, imported_by(codes)))
 
     def is_current(self, modules: tuple[ShippedModule, ...]) -> bool:
         """Whether these are still the versions that this process uses."""
@@ -208,8 +213,9 @@ class Shipping:
     def _is_local(self, name: str) -> bool:
         module = id(sys.modules.get(name))
         if self._judged.get(name) != module:
-            self._judged[name] = module
             self._local[name] = locate(name) is not None
+            if can_be_found(name):  # else it may be written in a moment
+                self._judged[name] = module
         return self._local[name]
 
     def _snapshot(self, name: str) -> Snapshot | None:
