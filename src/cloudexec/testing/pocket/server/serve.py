@@ -57,9 +57,9 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
 
     pocket_id = secrets.token_hex(6)
     server = Server(settings.port)
-    endpoint_url = f"http://127.0.0.1:{server.server_port}"
+    endpoint_url = f"http://127.0.0.1:{server.port}"
     moto, faults, journal = Moto(settings.region), FaultBook(), Journal(keep=settings.record_requests)
-    ecs = Ecs(moto, faults, settings, pocket_id, server.server_port)
+    ecs = Ecs(moto, faults, settings, pocket_id, server.port)
     warden.watch(ecs.metadata_base, ecs.root, pocket_id)
     sqs = Sqs(moto, faults)
     control = Control(
