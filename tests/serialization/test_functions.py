@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import sys
 import weakref
 
 import cloudpickle
@@ -207,6 +208,20 @@ def test_equal_functions_share_a_digest(book):
     first, second = (Script("def f(): return 1").f for _ in range(2))
     assert first is not second
     assert book.pack(first)[0].digest == book.pack(second)[0].digest
+
+
+def test_a_function_that_equals_an_earlier_one_is_pickled_once_too(book):
+    first, second = (Script("def f(): return 1").f for _ in range(2))
+    book.pack(first)
+    book.pack(second)
+    entered = []
+    sys.setprofile(lambda frame, event, arg: entered.append(frame.f_code.co_filename))
+    try:
+        book.pack(second)
+    finally:
+        sys.setprofile(None)
+    assert entered, "the profiler works"
+    assert not [name for name in entered if "cloudpickle" in name]
 
 
 def test_a_function_of_a_module_travels_by_name(book):

@@ -52,8 +52,9 @@ class FunctionBook:
         if not pickled.buffers and pickled.stream in self._by_bytes:
             known = self._by_bytes[pickled.stream]
             if known.modules == modules:
+                self._remember(function, pickled, _notes_on(function, pickled), known)
                 return known, ()
-        notes = watch(function) if pickled.pickler else None
+        notes = _notes_on(function, pickled)
         parts, refs = self._divert(pickled)
         packed_parts = pack_parts(parts)
         digest = hashlib.sha256(packed_parts).digest()
@@ -62,8 +63,7 @@ class FunctionBook:
         traits = FunctionTraits(stateless=_is_stateless(function, pickled, notes))
         packed = PackedFunction(digest, traits, packed_parts, pickled.pickler, modules)
         if not refs and (self._shipping is None or self._shipping.knows_all(pickled.codes)):
-            named = _NAMED if not pickled.pickler and is_importable(function) else None
-            self._remember(function, pickled, notes or named, packed)
+            self._remember(function, pickled, notes, packed)
         return packed, refs
 
     def _known(self, function: object) -> PackedFunction | None:
@@ -97,10 +97,17 @@ def digest_with(digest: bytes, modules: tuple[ShippedModule, ...]) -> bytes:
     return hashlib.sha256(digest + b"".join(module.bundle.digest for module in modules)).digest()
 
 
-def _is_stateless(function: object, pickled: Pickled, notes: Watch | None) -> bool:
+def _notes_on(function: object, pickled: Pickled) -> Watch | Named | None:
+    """What tells whether the pickle of this very object may be used again; None if nothing can."""
+    if pickled.pickler:
+        return watch(function)
+    return _NAMED if is_importable(function) else None
+
+
+def _is_stateless(function: object, pickled: Pickled, notes: Watch | Named | None) -> bool:
     """Whether a worker may call one unpickled copy again and again."""
     if pickled.pickler:
-        return notes is not None and notes.stateless
+        return isinstance(notes, Watch) and notes.stateless
     return is_importable(function) or is_bare_builtin(function)
 
 
