@@ -6,7 +6,6 @@ Called by:  s3.py and sqs.py, which build operations; the clients, which carry t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 Buffer = bytes | bytearray | memoryview
@@ -37,7 +36,6 @@ class Reply(NamedTuple):
     body: bytes | bytearray = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation(Generic[T]):
     """A request and the meaning of its answer.
 
@@ -47,14 +45,29 @@ class Operation(Generic[T]):
     `confirm`: what to ask after a refusal that may be the echo of our own success; None as its result means it is not.
     """
 
-    name: str
-    request: Request
-    read: Callable[[Reply], T]
-    arguments: Mapping[str, Any]
-    read_boto: Callable[[Mapping[str, Any]], T]
-    is_safe: bool = True
-    wait_s: float = 0.0
-    confirm: Callable[[], Operation[T | None]] | None = None
+    # Written out: `dataclasses` alone would take a quarter of a worker's start.
+    __slots__ = ("arguments", "confirm", "is_safe", "name", "read", "read_boto", "request", "wait_s")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        request: Request,
+        read: Callable[[Reply], T],
+        arguments: Mapping[str, Any],
+        read_boto: Callable[[Mapping[str, Any]], T],
+        is_safe: bool = True,
+        wait_s: float = 0.0,
+        confirm: Callable[[], Operation[T | None]] | None = None,
+    ) -> None:
+        self.name = name
+        self.request = request
+        self.read = read
+        self.arguments = arguments
+        self.read_boto = read_boto
+        self.is_safe = is_safe
+        self.wait_s = wait_s
+        self.confirm = confirm
 
     @property
     def what(self) -> str:

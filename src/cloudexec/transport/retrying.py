@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloudexec.transport.refusals import EXPIRED, SKEWED, THROTTLED, Refusal
 
@@ -52,8 +51,7 @@ def kind_of(refusal: Refusal, method: str) -> Kind:
     return Kind.FAULT if status >= 500 or code in _FAULTS else Kind.REFUSED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """How often and how patiently: eight attempts bridge about 20 s of throttling, or 3 s of refused connections."""
 
     attempts: int = 8

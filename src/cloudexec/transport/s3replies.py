@@ -6,8 +6,7 @@ Called by:  s3.py.   Calls: encoding.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cloudexec.transport.encoding import read_http_date
 from cloudexec.transport.operation import Reply
@@ -15,8 +14,7 @@ from cloudexec.transport.operation import Reply
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Object:
+class S3Object(NamedTuple):
     """An object as it was read. `body` is writable and the caller's own; empty if `not_modified` or only its head was
     asked for. `size` is the whole object's, also when only its head or a range of it was asked for. Times are on the
     service's clock, in seconds since 1970.
@@ -27,8 +25,8 @@ class S3Object:
     size: int
     last_modified_s: float | None
     server_date_s: float | None
-    not_modified: bool = False
     metadata: Mapping[str, str]
+    not_modified: bool = False
 
 
 def nothing(reply: object) -> None:

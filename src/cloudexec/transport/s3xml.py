@@ -11,7 +11,6 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from cloudexec.errors import AwsError
@@ -19,6 +18,10 @@ from cloudexec.transport.encoding import decode_form, escape, read_iso_date, une
 
 _NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 _LEAF: Final = re.compile(r"<(Key|LastModified|ETag|Size)>([^<]*)</|</(Contents)>")
+_USUAL: Final = re.compile(  # an object as S3 itself writes it
+    r"<Contents><Key>([^<]*)</Key><LastModified>([^<]*)</LastModified><ETag>([^<]*)</ETag>"
+    r"(?:<(?!Size>)[A-Za-z]*>[^<]*</[A-Za-z]*>)*<Size>([0-9]+)</Size>"
+)
 _ERROR: Final = re.compile(r"<Error>(.*?)</Error>", re.DOTALL)
 
 
@@ -36,8 +39,7 @@ class Listed(NamedTuple):
         return read_iso_date(self.last_modified)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(NamedTuple):
     """Objects in the order of their keys; more follow behind the last one if `is_truncated`."""
 
     objects: list[Listed]
@@ -88,20 +90,32 @@ def read_tag(name: str, text: str) -> str:
 
 def read_page(text: str) -> Page:
     """A page of a listing that was asked for with `encoding-type=url`."""
+    found = _USUAL.findall(text)
+    if len(found) != text.count("<Contents>"):
+        found = _read_unusual(text)
     is_encoded = find_tag("EncodingType", text) == "url"
-    objects = []
+    decode = decode_form if is_encoded else _as_it_is
+    objects = [
+        Listed(decode(unescape(key)), int(size), unescape(etag), modified) for key, modified, etag, size in found
+    ]
+    return Page(objects=objects, is_truncated=find_tag("IsTruncated", text) == "true")
+
+
+def _as_it_is(key: str) -> str:
+    return key
+
+
+def _read_unusual(text: str) -> list[tuple[str, str, str, str]]:
+    """The same from other servers, which indent, or have another order."""
+    found = []
     leaves: dict[str, str] = {}
     start = text.find("<Contents>")  # what stands before describes the page, and has a Prefix and Delimiter of its own
-    for name, content, end in _LEAF.findall(text, start) if start >= 0 else ():
-        if not end:
-            leaves[name] = content
-            continue
-        key = unescape(leaves["Key"])
-        etag = unescape(leaves.get("ETag", ""))
-        objects.append(
-            Listed(decode_form(key) if is_encoded else key, int(leaves["Size"]), etag, leaves["LastModified"])
-        )
-    return Page(objects=objects, is_truncated=find_tag("IsTruncated", text) == "true")
+    for name, content, end in _LEAF.findall(text, start):
+        leaves[name] = content
+        if end:
+            found.append((leaves["Key"], leaves["LastModified"], leaves.get("ETag", ""), leaves["Size"]))
+            leaves = {}
+    return found
 
 
 def read_deleted(text: str) -> list[DeleteFailure]:

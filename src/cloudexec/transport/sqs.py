@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 from cloudexec.errors import SettingsError
@@ -35,11 +34,10 @@ class Message(NamedTuple):
     sent_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class EntryFailure:
+class EntryFailure(NamedTuple):
     """An entry of a batch that failed; `index` is its place in what was given."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody asks such a tuple where a value stands in it
     code: str
     message: str
     is_our_fault: bool  # repeating it unchanged will not help
