@@ -84,7 +84,7 @@ class Ours:
 
 def calls(ours: Ours, n: int, seconds: float) -> Figures:
     """N calls by `submit`, until all results are there."""
-    nap = nap_function("calls")
+    nap = nap_function(f"calls {n} {seconds}")
     before = ours.bed.state()
     with counted(ours.bed, n, math.ceil(n / ours.n_slots) * seconds) as figures:
         for future in ours.submit_all(nap, n, seconds):
@@ -101,7 +101,7 @@ def calls(ours: Ours, n: int, seconds: float) -> Figures:
 def mapped(ours: Ours, n: int, seconds: float) -> Figures:
     """The same by `map`, which makes no futures."""
     with counted(ours.bed, n, math.ceil(n / ours.n_slots) * seconds) as figures:
-        for _ in ours.executor.map(nap_function("mapped"), [seconds] * n):
+        for _ in ours.executor.map(nap_function(f"mapped {n} {seconds}"), [seconds] * n):
             pass
     time.sleep(SETTLE_S)
     return figures
@@ -117,7 +117,7 @@ def burst(ours: Ours, n: int, seconds: float) -> Figures:
         if len(late) == n:
             over.set()
 
-    for future in ours.submit_all(nap_function("burst"), n, seconds):
+    for future in ours.submit_all(nap_function(f"burst {n} {seconds}"), n, seconds):
         future.add_done_callback(note)
     over.wait()
     time.sleep(SETTLE_S)
