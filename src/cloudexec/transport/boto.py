@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cloudexec.errors import AwsError, ConnectionLost, CredentialsMissing, NoSuchKey, SettingsError
@@ -111,12 +112,28 @@ class BotoClient:
             arguments["Body"] = b"".join(operation.request.pieces)
         client = self._clients.get(operation.request.service) or self._client(operation.request.service)
         try:
-            return getattr(client, _METHODS[operation.name])(**arguments), None
+            reply = getattr(client, _METHODS[operation.name])(**arguments)
+            return (self._with_body(reply, client, arguments) if "Body" in reply else reply), None
         except ClientError as error:
             refusal = _refusal(error.response, operation.request.method)
             return error.response, None if refusal.status == 304 else refusal
         except BotoCoreError as error:
             raise _translated(operation.what, error) from error
+
+    def _with_body(self, reply: Mapping[str, Any], client: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer to a GetObject with its body read; botocore itself does not repeat one that breaks off."""
+        from botocore.exceptions import BotoCoreError
+
+        tried = 1
+        while True:
+            try:
+                return {**reply, "Body": BytesIO(reply["Body"].read())}
+            except BotoCoreError:
+                if tried >= self._policy.attempts:
+                    raise
+            self._closing.wait(self._policy.pause_s(Kind.FAULT, tried, draw()))
+            tried += 1
+            reply = client.get_object(**arguments)
 
     def _confirm(self, confirm: Callable[[], Operation[T | None]]) -> T | None:
         try:

@@ -18,6 +18,8 @@ MOST_HEAD_BYTES: Final = 64 << 10
 MOST_LINE_BYTES: Final = 4 << 10
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\r\n]*)?")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_MOST_NAMES: Final = 500
+_names: Final[dict[str, str]] = {}  # header names that were found valid, in lower case: a service has a few dozen
 _DIGITS: Final = re.compile(r"[0-9]{1,18}").fullmatch
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL).fullmatch
 
@@ -97,7 +99,10 @@ class AnswerReader:
         return self._state is _State.DONE
 
     def _read_head(self, head: bytes) -> None:
-        status_line, *lines = head.decode("latin-1").split("\r\n")
+        text = head.decode("latin-1")
+        status_line, *lines = text.split("\r\n")
+        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+            raise BadAnswer("a head with a line end or NUL inside of a line")
         found = _STATUS_LINE.fullmatch(status_line)
         if found is None:
             raise BadAnswer(f"not an HTTP/1.1 status line: {status_line[:80]!r}")
@@ -196,12 +201,22 @@ def _read_headers(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or not _NAME(name) or "\n" in line or "\r" in line or "\0" in line:
-            raise BadAnswer(f"not a header line: {line[:80]!r}")
-        name, value = name.lower(), value.strip(" \t")
-        if name in headers and name in ("content-length", "transfer-encoding"):
-            if headers[name] != value or name == "transfer-encoding":
-                raise BadAnswer(f"{name} twice")
-            continue
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        known = _names.get(name)
+        if known is None or not colon:
+            known = _learn_name(name, line, bool(colon))
+        value = value.strip(" \t")
+        if known not in headers:
+            headers[known] = value
+        elif known not in ("content-length", "transfer-encoding"):
+            headers[known] += ", " + value
+        elif headers[known] != value or known == "transfer-encoding":
+            raise BadAnswer(f"{known} twice")
     return headers
+
+
+def _learn_name(name: str, line: str, has_colon: bool) -> str:
+    if not has_colon or not _NAME(name):
+        raise BadAnswer(f"not a header line: {line[:80]!r}")
+    if len(_names) < _MOST_NAMES:
+        _names[name] = name.lower()
+    return name.lower()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import threading
 from collections import defaultdict
 from types import TracebackType
@@ -129,7 +130,7 @@ class SyncClient:
 class _Connection:
     """One socket, which carries one request at a time."""
 
-    __slots__ = ("_is_tls", "_poll", "_socket", "_was_used", "stays")
+    __slots__ = ("_is_tls", "_poll", "_socket", "_timeout_s", "_was_used", "stays")
 
     def __init__(self, connected: socket.socket, is_tls: bool) -> None:
         self._socket = connected
@@ -137,6 +138,7 @@ class _Connection:
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN | select.POLLHUP | select.POLLERR)
         self._was_used = False
+        self._timeout_s = -1.0
         self.stays = False
 
     def is_stale(self) -> bool:
@@ -159,7 +161,9 @@ class _Connection:
         reader = AnswerReader(step.method)
         was_used, self._was_used, self.stays = self._was_used, True, False
         failure: OSError | None = None
-        self._socket.settimeout(timeout_s + step.wait_s)
+        timeout_s += step.wait_s
+        if timeout_s != self._timeout_s:
+            self._set_timeout(timeout_s)
         try:
             self._send(step.head, step.pieces)
         except OSError as error:
@@ -169,11 +173,21 @@ class _Connection:
         except (OSError, BadAnswer) as error:
             error = failure or error
             reason = str(error) or type(error).__name__
-            if isinstance(error, TimeoutError):
-                reason = f"no answer in {timeout_s + step.wait_s:g} s"
+            if isinstance(error, (TimeoutError, BlockingIOError)):
+                reason = f"no answer in {timeout_s:g} s"
             return Lost(reason, failure is None, was_idle=was_used and not reader.has_begun)
         self.stays = reader.stays and failure is None
         return reader.reply()
+
+    def _set_timeout(self, timeout_s: float) -> None:
+        """Without TLS the kernel keeps the time: Python would ask it before each call whether the socket is ready."""
+        self._timeout_s = timeout_s
+        if self._is_tls:
+            self._socket.settimeout(timeout_s)
+            return
+        self._socket.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, _timeval(timeout_s))
 
     def _send(self, head: bytes, pieces: tuple[Buffer, ...]) -> None:
         if not pieces:
@@ -198,6 +212,12 @@ class _Connection:
             else:
                 count = self._socket.recv_into(room)
                 is_complete = reader.filled(count) if count else _ended(reader)
+
+
+def _timeval(seconds: float) -> bytes:
+    """C's `struct timeval`; at least a microsecond, because 0 means to wait forever."""
+    micros = max(1, int(seconds * 1e6))
+    return struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
 
 
 def _ended(reader: AnswerReader) -> bool:
