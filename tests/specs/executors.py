@@ -1,46 +1,58 @@
 """Every executor that the specifications run over: a new executor is one entry in EXECUTORS.
 
-Called by: tests/contract and tests/adapters, through their `kind` fixture.
+Called by: tests/contract, tests/faults and tests/adapters, through their `kind` fixture.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import glob
 import importlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from cloudexec.testing import PocketAWS
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorKind:
     """One executor class with the settings that make it run here.
 
-    left_behind: what executors of a client process, by its pid, have left on this machine besides processes.
+    left_behind: what executors of a client process, by its pid, have left besides processes of its own.
     """
 
     name: str
     home: str  # "module:class"
-    settings: dict[str, Any] = field(default_factory=dict)
+    set_up: Callable[[], dict[str, Any]] = dict
     left_behind: Callable[[int], list[str]] = lambda _pid: []
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its constructor is given here, besides what a test asks for."""
+        return self.set_up()
 
     def new(self, max_workers: int | None = 2, **settings: Any) -> Any:
         """An executor of this kind."""
         module, name = self.home.split(":")
         kind: type[Executor] = getattr(importlib.import_module(module), name)
-        return kind(max_workers, **self.settings, **settings)  # type: ignore[call-arg]  # Executor itself takes none
+        return kind(**{"max_workers": max_workers, **self.settings, **settings})
 
     @property
     def preamble(self) -> str:
         """The first lines of a script that uses this kind as `NewExecutor`."""
         module, name = self.home.split(":")
+        if not self.settings:
+            return f"from {module} import {name} as NewExecutor\n"
         return (
-            f"import functools, {module}\nNewExecutor = functools.partial({module}.{name}, **{self.settings!r})\n"
-            if self.settings
-            else f"from {module} import {name} as NewExecutor\n"
+            f"import {module}\n"
+            f"def NewExecutor(max_workers=None, **settings):\n"
+            f"    return {module}.{name}(**{{'max_workers': max_workers, **{self.settings!r}, **settings}})\n"
         )
 
 
@@ -49,6 +61,40 @@ def _directories_of(pid: int) -> list[str]:
     return [path for base in bases for path in glob.glob(os.path.join(base, f"cloudexec-{pid}-*"))]
 
 
+@functools.cache
+def pocket() -> PocketAWS:
+    """The pocket AWS of this test process, started by the first test that needs one."""
+    state = tempfile.mkdtemp(prefix="cloudexec-test-state-")
+    os.environ["XDG_STATE_HOME"] = state
+    aws = PocketAWS(stop_scale=0.1).start().activate()
+
+    def end() -> None:
+        aws.close()
+        shutil.rmtree(state, ignore_errors=True)
+
+    atexit.register(end)
+    return aws
+
+
+# Workers look at things more often than they would in a real account, so that tests need not wait.
+QUICK = {"control_every_s": 0.2, "tell_after_s": 0.05, "beat_every_s": 1.0, "visibility_s": 10.0}
+
+
+def _on_ecs() -> dict[str, Any]:
+    return {**pocket().ecs_setup(), "tuning": QUICK}
+
+
+def _tasks_of(pid: int) -> list[str]:
+    """Tasks that executors of a client process have left running."""
+    return [
+        task.arn
+        for task in pocket().tasks()
+        if task.state != "STOPPED"
+        and any(tag["key"] == "cloudexec:client" and f"/{pid}/" in tag["value"] for tag in task.facts.get("tags", ()))
+    ]
+
+
 EXECUTORS = [
     ExecutorKind(name="local", home="cloudexec:LocalExecutor", left_behind=_directories_of),
+    ExecutorKind(name="ecs", home="cloudexec:ECSExecutor", set_up=_on_ecs, left_behind=_tasks_of),
 ]

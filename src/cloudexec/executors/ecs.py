@@ -18,9 +18,10 @@ from cloudexec.backends.ecs.fleet import Fleet
 from cloudexec.backends.ecs.launching import Launcher
 from cloudexec.backends.ecs.requests import Outfit
 from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
+from cloudexec.backends.pull.control import client_name
 from cloudexec.backends.pull.home import Home
 from cloudexec.executors.base import CloudExecutor, OnError, checked_env
-from cloudexec.executors.pulling import Place, PullingRun, PullSettings, find_run, take_over_run
+from cloudexec.executors.pulling import Found, Place, PullingRun, PullSettings, find_run, take_over_run
 from cloudexec.executors.runkeys import RunKey
 from cloudexec.executors.settings import checked_initializer, positive, positive_or_none, seconds
 from cloudexec.future import Future
@@ -189,7 +190,7 @@ class ECSExecutor(CloudExecutor):
         *,
         key: str | None = None,
         bucket: str | None = None,
-        prefix: str = PREFIX,
+        prefix: str | None = None,
         region: str | None = None,
         profile: str | None = None,
         session: Any = None,
@@ -204,18 +205,7 @@ class ECSExecutor(CloudExecutor):
         alive, whose futures then fail. Errors: RunMissing, RunBusy, SignatureError.
         """
         known = RunKey.of(run_id, key, bucket, prefix, region, profile, endpoint_url)
-        clients = Clients(session=session, region=known.region, profile=known.profile, endpoint_url=known.endpoint_url)
-        account = account_in(clients, known.endpoint_url)
-        home = Home(
-            run_id,
-            bucket=known.bucket,
-            prefix=known.prefix,
-            owner=known.owner or clients.account_id,
-            client=open_client(account),
-            queues=lambda: clients.client("sqs"),
-            tags={},
-        )
-        found = find_run(home, Seal(bytes.fromhex(known.key_hex)), take_over=take_over)
+        found = _found(known, session, take_over)
         settings = PullSettings.of_record(found.record)
         place = EcsPlace(
             target=target_of(found.record.fleet),
@@ -263,10 +253,17 @@ class _Finder:
         rng = random.Random()
         launcher = Launcher(self._run_id, os.urandom(4).hex(), rng)
         fleet = Fleet(target, launcher, rng, self._settings.start_timeout_s)
-        outfit = Outfit(run_id=self._run_id, name=self._name)
+        outfit = Outfit(run_id=self._run_id, name=self._name, client=client_name())
+        client = open_client(account)
+
+        def close() -> None:
+            client.close()
+            clients.close()
+
         return Place(
             account=account,
-            client=open_client(account),
+            client=client,
+            close=close,
             queues=lambda: clients.client("sqs"),
             bucket=found.bucket,
             prefix=found.prefix or PREFIX,
@@ -278,6 +275,26 @@ class _Finder:
             endpoint_url=found.endpoint_url,
             profile=found.aws_profile,
         )
+
+
+def _found(known: RunKey, session: Any, take_over: bool) -> Found:
+    """What is known of an earlier client's run. Errors: RunMissing, RunBusy, SignatureError, AwsError and its kin."""
+    clients = Clients(session=session, region=known.region, profile=known.profile, endpoint_url=known.endpoint_url)
+    client = open_client(account_in(clients, known.endpoint_url))
+    try:
+        home = Home(
+            known.run_id,
+            bucket=known.bucket,
+            prefix=known.prefix,
+            owner=known.owner or clients.account_id,
+            client=client,
+            queues=lambda: clients.client("sqs"),
+            tags={},
+        )
+        return find_run(home, Seal(bytes.fromhex(known.key_hex)), take_over=take_over)
+    finally:
+        client.close()
+        clients.close()
 
 
 def account_in(clients: Clients, endpoint_url: str) -> Account:

@@ -96,6 +96,7 @@ class Place:
     tags: Mapping[str, str]
     name: str
     fleet_record: Mapping[str, Any]
+    close: Callable[[], None]
     endpoint_url: str = ""
     profile: str = ""
 
@@ -134,7 +135,7 @@ class PullingRun:
         self._place: Place | None = None
         self._uploads: Uploads | None = None
         self._store: S3Store | None = None
-        self.backend = PullBackend(run_id, self._plan, adopted=adopted is not None)
+        self.backend = PullBackend(run_id, self._plan, self._close, adopted=adopted is not None)
         blobs = BlobBook(_LazyBlobs(self), address_of)
         self._packer = Packer(blobs, INLINE_BYTES, settings.modules)
 
@@ -170,6 +171,14 @@ class PullingRun:
         self.place()
         assert self._uploads is not None
         return self._uploads
+
+    def _close(self) -> None:
+        """Close every connection. Nothing of the run is asked for any more."""
+        with self._lock:
+            if self._uploads is not None:
+                self._uploads.close(abandon=True)
+            if self._place is not None:
+                self._place.close()
 
     def _home(self, place: Place) -> Home:
         return Home(
@@ -212,7 +221,7 @@ class PullingRun:
         return PullPlan(
             home=home,
             fleet=place.fleet,
-            store=_RunStore(self._store, self.uploads, place.client),
+            store=_RunStore(self._store, self.uploads),
             seal=self._seal,
             key=self.key,
             settings=worker,
@@ -285,10 +294,9 @@ class _LazyBlobs:
 class _RunStore:
     """See backends.pull.backend.BlobStore."""
 
-    def __init__(self, store: S3Store, uploads: Uploads, client: Any) -> None:
+    def __init__(self, store: S3Store, uploads: Uploads) -> None:
         self._store = store
         self._uploads = uploads
-        self._client = client
 
     def get(self, name: str) -> memoryview:
         return self._store.get(name)
@@ -298,9 +306,6 @@ class _RunStore:
 
     def wait(self, names: list[str]) -> None:
         self._uploads.wait(names)
-
-    def close(self) -> None:
-        self._uploads.close()
 
 
 # --- attaching -------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ MOST_REASON: Final = 255
 STOP_TIMEOUT_S: Final = 120  # Fargate's longest; a Spot warning lasts as long
 OUR_STOP: Final = "cloudexec: "  # begins the reason of every stop of ours, so that we know it again
 NAME_TAG: Final = "cloudexec:name"
+CLIENT_TAG: Final = "cloudexec:client"  # HOST/PID/START of the process that began the run
 WORKER_COMMAND: Final = ("python", "-m", "cloudexec.worker", "--pull")
 
 
@@ -50,6 +51,7 @@ class Outfit:
 
     run_id: str
     name: str = ""
+    client: str = ""
     command: Sequence[str] | None = WORKER_COMMAND
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,7 +72,7 @@ def run_task_request(target: EcsTarget, launch: Launch, outfit: Outfit, task_def
         # instead of paying for more.
         "clientToken": launch.token,
         "startedBy": outfit.run_id,
-        "tags": _as_list({**target.tags, RUN_TAG: outfit.run_id, **_name_tag(outfit)}),
+        "tags": _as_list({**target.tags, RUN_TAG: outfit.run_id, **_own_tags(outfit)}),
         "propagateTags": "TASK_DEFINITION",
         "enableECSManagedTags": True,
         "overrides": task_overrides(target, outfit),
@@ -119,8 +121,9 @@ def cpu_units(vcpu: float) -> str:
     return str(round(vcpu * CPU_UNITS_PER_VCPU))
 
 
-def _name_tag(outfit: Outfit) -> dict[str, str]:
-    return {NAME_TAG: outfit.name[:256]} if outfit.name else {}
+def _own_tags(outfit: Outfit) -> dict[str, str]:
+    said = {NAME_TAG: outfit.name[:256], CLIENT_TAG: outfit.client[:256]}
+    return {key: value for key, value in said.items() if value}
 
 
 def _as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -170,23 +173,28 @@ def stop_task_request(cluster: str, arn: str, reason: str) -> Request:
 # --- task definitions ------------------------------------------------------------------------
 
 
-def register_task_definition_request(target: EcsTarget) -> Request:
-    """Arguments for `register_task_definition`. Its family names its content: registered once, found again."""
-    definition = _definition(target)
+def register_task_definition_request(
+    target: EcsTarget, command: Sequence[str] | None = WORKER_COMMAND, kind: str = "worker"
+) -> Request:
+    """Arguments for `register_task_definition`. Its family names its content: registered once, found again.
+
+    command: None keeps the image's own.
+    """
+    definition = _definition(target, command)
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
     # Permissions are given for `task-definition/cloudexec-*`. Tags are no part of the content.
     tags = {"tags": _as_list(target.tags)} if target.tags else {}
-    return {"family": f"cloudexec-worker-{digest[:16]}", **definition, **tags}
+    return {"family": f"cloudexec-{kind}-{digest[:16]}", **definition, **tags}
 
 
-def _definition(target: EcsTarget) -> Request:
+def _definition(target: EcsTarget, command: Sequence[str] | None) -> Request:
     size = target.size
     definition: Request = {
         "networkMode": "awsvpc",
         "requiresCompatibilities": ["FARGATE" if target.is_fargate else target.launch_type or "EC2"],
         "cpu": cpu_units(size.vcpu),
         "memory": str(size.memory_mib),
-        "containerDefinitions": [_container(target)],
+        "containerDefinitions": [_container(target, command)],
     }
     if target.architecture:
         definition["runtimePlatform"] = {"cpuArchitecture": target.architecture, "operatingSystemFamily": "LINUX"}
@@ -197,17 +205,18 @@ def _definition(target: EcsTarget) -> Request:
     return definition
 
 
-def _container(target: EcsTarget) -> Request:
+def _container(target: EcsTarget, command: Sequence[str] | None) -> Request:
     container: Request = {
         "name": target.container_name,
         "image": target.image,
         "essential": True,
-        "command": list(WORKER_COMMAND),
         "memory": target.size.memory_mib,
         "stopTimeout": STOP_TIMEOUT_S,
         # A process that reaps what calls leave behind, and hands signals on.
         "linuxParameters": {"initProcessEnabled": True},
     }
+    if command is not None:
+        container["command"] = list(command)
     if target.log_group:
         options = {
             "awslogs-group": target.log_group,

@@ -17,7 +17,7 @@ from cloudexec.errors import SettingsError
 
 DEFAULT_SIZE: Final = Size(1, 2048)  # of a task definition that we register
 DEFAULT_CONTAINER: Final = "worker"
-MOST_TAGS: Final = 48  # ECS takes 50; two are ours
+MOST_TAGS: Final = 47  # ECS takes 50; three are ours
 _ARCHS: Final = {"x86_64": "X86_64", "amd64": "X86_64", "arm64": "ARM64", "aarch64": "ARM64"}
 _LAUNCH_TYPES: Final = ("FARGATE", "EC2", "EXTERNAL", "MANAGED_INSTANCES")
 _FARGATE: Final = frozenset({"FARGATE", "FARGATE_SPOT"})

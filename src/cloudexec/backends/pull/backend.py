@@ -87,10 +87,6 @@ class BlobStore(Protocol):
         """Until these blobs lie in the store. Errors: what their upload met."""
         ...
 
-    def close(self) -> None:
-        """End background uploads."""
-        ...
-
 
 @dataclass(frozen=True, kw_only=True)
 class PullPlan:
@@ -112,8 +108,11 @@ class PullPlan:
 class PullBackend:
     """See Backend."""
 
-    def __init__(self, run_id: str, make_plan: Callable[[], PullPlan], *, adopted: bool = False) -> None:
+    def __init__(
+        self, run_id: str, make_plan: Callable[[], PullPlan], end: Callable[[], None], *, adopted: bool = False
+    ) -> None:
         self._run_id = run_id
+        self._end = end
         self._make_plan = make_plan
         self._made: PullPlan | None = None
         self._adopted = adopted
@@ -244,8 +243,7 @@ class PullBackend:
             if self._is_open:
                 self._close_run(loop, grace_s)
         finally:
-            if self._made is not None:
-                self._made.store.close()
+            self._end()
             loop.close()
 
     def forget_in_child(self) -> None:
