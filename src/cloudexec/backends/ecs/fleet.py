@@ -68,6 +68,9 @@ class Fleet:
         self._counted = dict.fromkeys(Capacity, 0)
         self._coming = dict.fromkeys(Capacity, 0)  # asked for, not answered yet
         self._in_flight: dict[str, Launch] = {}
+        self._doubtful: set[str] = set()  # tokens of launches whose answer was lost once: they may have started tasks
+        self._gone: set[str] = set()
+        self._strangers: dict[str, bool] = {}  # workers that reported before we knew their tasks; whether they left
         self._watch = Watch(random)
         self._stopper = Stopper()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
@@ -135,8 +138,10 @@ class Fleet:
     def heard(self, worker: str, now_s: float) -> None:
         """A worker has reported."""
         task = self._by_worker.get(worker)
-        if task is None:  # another client started it, or the answer to our call was lost
-            self._watch.list_from(now_s)
+        if task is None:  # another client started it, or the answer to our call is not here yet
+            if worker not in self._gone and worker not in self._strangers:
+                self._strangers[worker] = False
+                self._watch.list_from(now_s)
         elif task.end is None and not task.left:
             if not task.heard and self._short_since_s is not None:
                 self._short_since_s = now_s  # there is progress
@@ -149,7 +154,11 @@ class Fleet:
     def left(self, worker: str, now_s: float) -> None:
         """A worker has said that it leaves, and everything else that it had to say."""
         task = self._by_worker.get(worker)
-        if task is None or task.left:
+        if task is None:
+            if worker not in self._gone:
+                self._strangers[worker] = True
+            return
+        if task.left:
             return
         task.heard = task.left = True
         self._vacate(task)
@@ -171,6 +180,10 @@ class Fleet:
         if task is not None:
             self._vacate(task)
             self._stop(task, reason, now_s)
+        elif worker not in self._gone:  # it reported, and no list has shown its task
+            self._gone.add(worker)
+            self._strangers.pop(worker, None)
+            self._news.append(WorkerEnded(worker, vanished(worker).as_end(worker)))
 
     def adopt(self, now_s: float) -> None:
         """Find the tasks that an earlier client of this run has started."""
@@ -204,6 +217,7 @@ class Fleet:
     def replied(self, launch: Launch, reply: RunReply, now_s: float) -> None:
         """RunTask was answered: with tasks, failures or both."""
         self._no_longer_coming(launch)
+        self._doubtful.discard(launch.token)
         self._launcher.answered(launch)
         for state in reply.tasks:
             self._add(state.arn, launch.capacity, now_s)
@@ -215,17 +229,17 @@ class Fleet:
 
     def failed(self, launch: Launch, error: CloudexecError, now_s: float) -> None:
         """RunTask was refused, or its answer was lost."""
-        if not _is_passing(error):
-            self._no_longer_coming(launch)
-            self._launcher.answered(launch)
-            self._not_started(launch.capacity, launch.count, stop_for_error(error), now_s)
-        elif isinstance(error, Throttled):
+        self._last_stop = stop_for_error(error)
+        if isinstance(error, Throttled):
             self.n_throttled += 1
-            self._no_longer_coming(launch)
             self._launcher.throttled(launch, now_s)
-            self._last_stop = stop_for_error(error)
+        elif is_passing(error):
+            self._doubtful.add(launch.token)
+        if is_passing(error) and launch.token in self._doubtful:
+            self._answer_lost(launch, now_s)
         else:
-            self._answer_lost(launch, error, now_s)
+            self._no_longer_coming(launch)
+            self._refused(launch, error, now_s)
         self.tick(now_s)
 
     def described(self, reply: DescribeReply, now_s: float) -> None:
@@ -265,7 +279,7 @@ class Fleet:
 
     def stop_failed(self, arn: str, error: CloudexecError, now_s: float) -> None:
         """StopTask was throttled, lost or refused."""
-        if _is_passing(error):
+        if is_passing(error):
             self._stopper.unanswered(self._tasks.get(arn), now_s)
         else:
             self._stopper.answered()
@@ -316,28 +330,41 @@ class Fleet:
     def _launch_at_s(self) -> float:
         if len(self._in_flight) >= self._launcher.limits.in_flight:
             return NEVER
-        repeat_s = NEVER if self._closing else self._launcher.repeat_at(self._now_s)
-        ready = (self._launcher.ready_at(*place, self._now_s) for place in self._places())
-        return min(ready, default=NEVER) if repeat_s == NEVER else min(repeat_s, *ready)
+        ready_s = [self._launcher.ready_at(*place, self._now_s) for place in self._places()]
+        if not self._closing:
+            ready_s.append(self._launcher.repeat_at(self._now_s))
+        return min(ready_s, default=NEVER)
 
     def _add(self, arn: str, capacity: Capacity, now_s: float) -> None:
         if arn in self._tasks:
             return
+        self._gone.discard(worker_of(arn))
         task = Task(arn, capacity, now_s)
         self._tasks[arn] = self._by_worker[worker_of(arn)] = task
         self._counted[capacity] += 1
         self._launcher.started(capacity)
         self._watch.soon(arn, now_s)
         self._at(now_s + self._start_within_s, lambda at_s: self._start_late(task, at_s))
-        if self._closing:
+        if task.worker in self._strangers:
+            has_left = self._strangers.pop(task.worker)
+            (self.left if has_left else self.heard)(task.worker, now_s)
+        if self._closing and not task.left:
             self._stop(task, self._closing, now_s)
 
     def _no_longer_coming(self, launch: Launch) -> None:
         if self._in_flight.pop(launch.token, None) is not None:
             self._coming[launch.capacity] -= launch.count
 
-    def _answer_lost(self, launch: Launch, error: CloudexecError, now_s: float) -> None:
-        self._last_stop = stop_for_error(error)
+    def _refused(self, launch: Launch, error: CloudexecError, now_s: float) -> None:
+        """This time nothing was started; what an earlier try of the same launch did is another question."""
+        if launch.token in self._doubtful:
+            self._doubtful.discard(launch.token)
+            self._drop_unanswered(now_s)
+        if not is_passing(error):
+            self._launcher.answered(launch)
+            self._not_started(launch.capacity, launch.count, stop_for_error(error), now_s)
+
+    def _answer_lost(self, launch: Launch, now_s: float) -> None:
         if self._closing:
             self._no_longer_coming(launch)
             self._drop_unanswered(now_s)
@@ -430,6 +457,7 @@ class Fleet:
         self._watch.forget(task.arn)
         self._tasks.pop(task.arn, None)
         self._by_worker.pop(task.worker, None)
+        self._gone.add(task.worker)
 
     def _vacate(self, task: Task) -> None:
         """Its place is not to be filled again, unless somebody wants more."""
@@ -481,7 +509,7 @@ class Fleet:
             self._actions.append(List(token))
 
 
-def _is_passing(error: CloudexecError) -> bool:
+def is_passing(error: CloudexecError) -> bool:
     """Whether the same request may be answered if it is sent again."""
     is_theirs = isinstance(error, AwsError) and (error.status or 0) >= 500
     return is_theirs or isinstance(error, (Throttled, ConnectionLost))

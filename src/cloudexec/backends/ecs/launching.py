@@ -115,31 +115,37 @@ class Launcher:
         if self.ready_at(capacity, n_wanted, now_s) > now_s:
             return None
         count = min(n_wanted, self._most)
-        self._calls.spend(1, now_s)
-        self._tasks[capacity].spend(count, now_s)
+        self._spend(capacity, count, now_s)
         self._number += 1
         return Launch(number=self._number, token=self._token(self._number), count=count, capacity=capacity)
 
     def repeat(self, now_s: float) -> Launch | None:
         """An unanswered launch, once more and under its old token: what it started is not started again."""
-        if not self._unanswered or self.repeat_at(now_s) > now_s:
+        if self.repeat_at(now_s) > now_s:
             return None
-        self._calls.spend(1, now_s)
-        return self._unanswered.popleft()
+        launch = self._unanswered.popleft()
+        self._spend(launch.capacity, launch.count, now_s)  # nobody knows whether the first one has cost anything
+        return launch
 
     def ready_at(self, capacity: Capacity, n_wanted: int, now_s: float) -> float:
         """When `next` has something to give."""
         count = min(n_wanted, self._most)
-        return max(
-            self._service.until_s,
-            self._capacity[capacity].until_s,
-            self._calls.ready_at(1, now_s),
-            self._tasks[capacity].ready_at(count, now_s),
-        )
+        return max(self._capacity[capacity].until_s, self._allowed_at(capacity, count, now_s))
 
     def repeat_at(self, now_s: float) -> float:
         """When `repeat` has something to give; NEVER if nothing is unanswered."""
-        return max(self._service.until_s, self._calls.ready_at(1, now_s)) if self._unanswered else NEVER
+        if not self._unanswered:
+            return NEVER
+        launch = self._unanswered[0]
+        return self._allowed_at(launch.capacity, launch.count, now_s)
+
+    def _allowed_at(self, capacity: Capacity, count: int, now_s: float) -> float:
+        tasks = self._tasks[capacity].ready_at(count, now_s)
+        return max(self._service.until_s, self._calls.ready_at(1, now_s), tasks)
+
+    def _spend(self, capacity: Capacity, count: int, now_s: float) -> None:
+        self._calls.spend(1, now_s)
+        self._tasks[capacity].spend(count, now_s)
 
     # --- what became of a launch ---
 
