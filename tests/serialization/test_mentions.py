@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudexec.serialization.mentions import imported_by, may_import, mentioned, modules_in
+from cloudexec.serialization.mentions import imported_by, imports_relatively, may_import, mentioned, modules_in
 from cloudexec.serialization.pickling import dumps
 
 words = st.sampled_from(["fractions", "decimal", "pathlib", "uuid", "collections", "subimport", "", "x"])
@@ -90,9 +90,14 @@ def by_call(importlib):
         pytest.param(lambda: [inner() for _ in range(3)], set(), id="a call of somebody who imports"),
         pytest.param(lambda: (lambda: __import__("uuid"))(), {"uuid"}, id="in a function within"),
         pytest.param(by_call, {"json"}, id="a name handed to import_module"),
-        pytest.param(relative, set(), id="a relative import, outside of a package that runs as a script"),
+        pytest.param(relative, set(), id="a relative import, whose package the code does not know"),
         pytest.param(lambda x: x.json.decoder, set(), id="attributes"),
     ],
 )
 def test_code_imports(function, names):
     assert imported_by([function.__code__]) == names
+
+
+def test_code_tells_whether_it_imports_relatively():
+    assert imports_relatively([inner.__code__, relative.__code__])
+    assert not imports_relatively([inner.__code__, by_call.__code__])

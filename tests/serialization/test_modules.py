@@ -191,16 +191,33 @@ def test_a_native_module_travels_as_a_file_of_its_package(shipment, native):
     assert shipment.sole("import fast; ship(fast.f)") == 1
 
 
-def test_a_function_of_a_module_that_runs_as_a_script_finds_its_package(shipment):
+def test_a_relative_import_inside_a_script_that_runs_as_part_of_a_package_finds_it(shipment):
     shipment.write(mypkg____init__="", mypkg__sub="VALUE = 7")
     script = """
-        __package__ = "mypkg"
+        import mypkg
+        __package__ = "mypkg"  # as `python -m mypkg.job` sets it
         def f():
             from .sub import VALUE
             return VALUE
         ship(f)
     """
     assert shipment.sole(script) == 7
+
+
+def test_a_relative_import_inside_a_local_function_of_a_package_finds_it(shipment):
+    shipment.write(
+        mypkg____init__="",
+        mypkg__deep____init__="",
+        mypkg__deep__make="""
+            def make():
+                def f():
+                    from ..sub import VALUE
+                    return VALUE
+                return f
+        """,
+        mypkg__sub="VALUE = 7",
+    )
+    assert shipment.sole("from mypkg.deep.make import make; ship(make())") == 7
 
 
 # --- what does not ----------------------------------------------------------------------------

@@ -8,7 +8,6 @@ only if one is found do the opcodes tell whether it is a module's name or just a
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any, Final
@@ -80,13 +79,20 @@ _IMPORTER: Final = object()  # stands for cloudpickle's `subimport`, whose argum
 
 
 def imported_by(codes: Iterable[CodeType]) -> set[str]:
-    """The top-level modules that code imports when it runs, inner functions included."""
-    return {name for code in codes for name in _imported_by(code)}
+    """The top-level modules that code imports by absolute names when it runs, inner functions included."""
+    return {name for code in codes for name in _imported_by(code) if name}
+
+
+def imports_relatively(codes: Iterable[CodeType]) -> bool:
+    """Whether code imports anything by a name that begins with a dot. The package that this starts from stands among
+    the function's globals, so the pickle mentions it as a mere string."""
+    return any("" in _imported_by(code) for code in codes)
 
 
 @functools.lru_cache(maxsize=512)
 def _imported_by(code: CodeType) -> frozenset[str]:
-    return frozenset(name.partition(".")[0] for name in _imports(code)) - {""}
+    """Top-level names; an empty one for a relative import."""
+    return frozenset(name.partition(".")[0] for name in _imports(code))
 
 
 def _imports(code: CodeType) -> Iterator[str]:
@@ -97,7 +103,7 @@ def _imports(code: CodeType) -> Iterator[str]:
     for step in dis.get_instructions(code):
         if step.opname == "IMPORT_NAME":
             level = values[-2] if len(values) >= 2 else 0  # under the list of names lies how many dots there are
-            yield _own_package() if level else step.argval
+            yield "" if level else step.argval
         if step.opname != "EXTENDED_ARG":
             values.append(step.argval)
     if not _IMPORTS_BY_CALL.isdisjoint(code.co_names):
@@ -105,11 +111,6 @@ def _imports(code: CodeType) -> Iterator[str]:
     for const in code.co_consts:
         if isinstance(const, CodeType):
             yield from _imports(const)
-
-
-def _own_package() -> str:
-    """The package that a relative import in `__main__` starts from: `python -m mypkg.job` has one."""
-    return getattr(sys.modules.get("__main__"), "__package__", None) or ""
 
 
 def _is_dotted(text: str) -> bool:

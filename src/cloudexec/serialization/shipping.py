@@ -24,7 +24,7 @@ from cloudexec.errors import SettingsError
 from cloudexec.ids import BlobRef
 from cloudexec.serialization.bundles import MOST_BYTES, File, files_of, imports_in, zipped
 from cloudexec.serialization.functions import digest_with
-from cloudexec.serialization.mentions import imported_by, may_import, mentioned
+from cloudexec.serialization.mentions import imported_by, imports_relatively, may_import, mentioned
 from cloudexec.serialization.modules import Source, can_be_found, loaded_parts, loaded_top_levels, locate
 from cloudexec.serialization.pickling import Pickled
 from cloudexec.wire.messages import PackedFunction, ShippedModule
@@ -181,9 +181,9 @@ class Shipping:
         if self._seen != _newest_module():
             self._look()
         hits = [name for raw, name in self._names if raw in pickled.stream]
-        if hits and not self._proven.issuperset(hits):
+        if hits and not self._proven.issuperset(hits) and not imports_relatively(pickled.codes):
             hits = list(mentioned(pickled.stream, hits))
-        self._proven.update(hits)
+            self._proven.update(hits)
         hits += [name for name in imported_by(pickled.codes) if self._is_local(name)]
         return frozenset(hits)
 
