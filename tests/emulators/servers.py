@@ -75,7 +75,7 @@ def seaweedfs(folder: pathlib.Path) -> Iterator[Endpoint]:
         "ip.bind": "127.0.0.1",
         "s3.config": folder / "ids.json",
         "s3.allowDeleteBucketNotEmpty": "false",
-        "volume.max": 8,
+        "volume.max": 100,  # a bucket takes seven at once
         "master.volumeSizeLimitMB": 64,
     }
     command = [program("seaweedfs", "weed"), "server", "-s3", "-filer", *(f"-{k}={v}" for k, v in options.items())]

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from tests.store.s3_stores import BUCKET, TEST_KEYS, client_of, make_store
+from tests.store.s3_stores import BUCKET, TEST_KEYS, client_of, close_clients, make_store
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,8 @@ def s3_url():
 @pytest.fixture
 def make_s3_store(s3_url):
     """A picklable function that makes stores below one prefix of the test's own."""
-    return partial(make_store, s3_url, f"test-{os.urandom(6).hex()}/runs/r1")
+    yield partial(make_store, s3_url, f"test-{os.urandom(6).hex()}/runs/r1")
+    close_clients()
 
 
 @pytest.fixture

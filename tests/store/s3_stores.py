@@ -12,6 +12,8 @@ BUCKET = "store-tests"
 OWNER = "123456789012"  # moto's account
 TEST_KEYS = Credentials("test", "test")
 
+_clients = []
+
 
 def client_of(url, keys=TEST_KEYS, **options):
     """The lean client, on an endpoint."""
@@ -20,8 +22,15 @@ def client_of(url, keys=TEST_KEYS, **options):
 
 
 def make_store(url, prefix):
-    return S3Store(client_of(url), BUCKET, prefix, OWNER)
+    _clients.append(client_of(url))
+    return S3Store(_clients[-1], BUCKET, prefix, OWNER)
 
 
 def make_cached_store(url, prefix, root):
     return CachedStore(make_store(url, prefix), [root], 1 << 30)
+
+
+def close_clients():
+    """Those of all stores that this process has made."""
+    while _clients:
+        _clients.pop().close()

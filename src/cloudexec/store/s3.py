@@ -92,7 +92,9 @@ class S3Store:
                     return content
         except NoSuchKey as error:
             raise BlobMissing(f"{name} is not in {self.where}") from error
-        raise BlobMissing(f"{name} in {self.where} was replaced again and again while it was read")
+        raise BlobMissing(
+            f"{name} in {self.where} was replaced or cut short at each of {_ATTEMPTS} attempts to read it"
+        )
 
     def size(self, name: str) -> int | None:
         """See Store.size."""
@@ -170,24 +172,25 @@ class S3Store:
         return etags
 
     def _get(self, key: str) -> memoryview | None:
-        """The object; None if it was replaced while its ranges were read."""
+        """The object; None if something of it did not come, or if it was replaced while its ranges were read."""
         first = self._range(key, 0, _FIRST_RANGE_BYTES)
+        if len(first.body) != min(first.size, _FIRST_RANGE_BYTES):
+            return None
         if first.size <= _FIRST_RANGE_BYTES:
             return first.body
         whole = memoryview(bytearray(first.size))
         whole[:_FIRST_RANGE_BYTES] = first.body
-        etags = {first.etag}
+        strange: list[tuple[int, int]] = []
 
         def fetch(start: int, end: int) -> None:
             found = self._range(key, start, end)
-            etags.add(found.etag)
-            if len(found.body) == end - start:
+            if found.etag == first.etag and len(found.body) == end - start:
                 whole[start:end] = found.body
             else:
-                etags.add("")  # cut short: by now it is another, smaller one
+                strange.append((start, end))
 
         together([partial(fetch, *each) for each in ranges(first.size, _RANGE_BYTES, _FIRST_RANGE_BYTES)])
-        return whole if len(etags) == 1 else None
+        return None if strange else whole
 
     def _range(self, key: str, start: int, end: int) -> s3.S3Object:
         try:
