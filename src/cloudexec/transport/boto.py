@@ -228,11 +228,14 @@ def account_of(
     region = region or core.get_config_variable("region")
     if not region:
         raise SettingsError("no AWS region", remedy="set AWS_REGION or region=, e.g. eu-west-1")
-    found = {service: url for service in SERVICES if (url := _configured(core, service, region))}
+    known = dict(endpoints or {})
+    found = {
+        service: url for service in SERVICES if service not in known and (url := _configured(core, service, region))
+    }
     return Account(
         region,
         credentials_of(core),
-        endpoints=found | dict(endpoints or {}),
+        endpoints=found | known,
         owner=owner,
         ca_bundle=core.get_config_variable("ca_bundle") or "",
     )
