@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
 from cloudexec.errors import AwsError, ConnectionLost, CredentialsExpired, CredentialsMissing, SettingsError
@@ -21,6 +21,14 @@ _READ_S: Final = 30
 _CONNECTIONS: Final = 16  # more than the driver's threads
 _ATTEMPTS: Final = 5
 _REPEATED_BY_FLEET: Final = frozenset({"run_task", "describe_tasks", "list_tasks", "stop_task"})
+
+
+@cache
+def _shared_loader() -> Any:
+    """Reads the descriptions of services, each once a process: half a second for EC2's."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 class Clients:
@@ -49,14 +57,20 @@ class Clients:
         if self._given is not None:
             return self._given
         import boto3
+        import botocore.session
         from botocore.exceptions import ProfileNotFound
 
         try:
-            return boto3.Session(profile_name=self._profile or None, region_name=self._region or None)
+            core = botocore.session.Session(profile=self._profile or None)
+            core.register_component("data_loader", _shared_loader())
+            session = boto3.Session(botocore_session=core, region_name=self._region or None)
         except ProfileNotFound as error:
             raise SettingsError(
                 str(error), remedy="correct the profile's name; `aws configure list-profiles`"
             ) from None
+        paths = _shared_loader().search_paths  # boto3 has added its own, once more
+        paths[:] = dict.fromkeys(paths)
+        return session
 
     @property
     def region(self) -> str:
