@@ -90,19 +90,18 @@ def read_tag(name: str, text: str) -> str:
 
 def read_page(text: str) -> Page:
     """A page of a listing that was asked for with `encoding-type=url`."""
+    text = text.replace("&quot;", '"')  # around each ETag; what is left to resolve is rare
     found = _USUAL.findall(text)
     if len(found) != text.count("<Contents>"):
         found = _read_unusual(text)
     is_encoded = find_tag("EncodingType", text) == "url"
-    decode = decode_form if is_encoded else _as_it_is
-    objects = [
-        Listed(decode(unescape(key)), int(size), unescape(etag), modified) for key, modified, etag, size in found
-    ]
+    if "&" in text:
+        found = [(unescape(key), modified, unescape(etag), size) for key, modified, etag, size in found]
+    if is_encoded:
+        objects = [Listed(decode_form(key), int(size), etag, modified) for key, modified, etag, size in found]
+    else:
+        objects = [Listed(key, int(size), etag, modified) for key, modified, etag, size in found]
     return Page(objects=objects, is_truncated=find_tag("IsTruncated", text) == "true")
-
-
-def _as_it_is(key: str) -> str:
-    return key
 
 
 def _read_unusual(text: str) -> list[tuple[str, str, str, str]]:
