@@ -351,15 +351,18 @@ class Core:
         return found
 
     def _check_usable(self) -> None:
+        self._check_open()
+        if self._prepare is not None:
+            self._prepare()
+            self._prepare = None
+
+    def _check_open(self) -> None:
         if self.engine.pid != os.getpid():
             raise ExecutorForked(f"run {self.engine.run_id} belongs to process {self.engine.pid}, this is a fork")
         if self.engine.breakdown is not None:
             raise self.engine.breakdown
         if self._closed or self.engine.is_closing:
             raise ExecutorClosed
-        if self._prepare is not None:
-            self._prepare()
-            self._prepare = None
 
     def shutdown(self, *, wait: bool, cancel: bool = False, kill: bool = False) -> None:
         """See Submits.shutdown."""
@@ -378,21 +381,26 @@ class Core:
 
     def facts(self) -> RunFacts:
         """See Submits.run."""
-        counts = dict(self.engine.counts)
-        running = 0 if self.engine.pid != os.getpid() else self.engine.n_running()
-        return RunFacts(
-            id=self.engine.run_id,
-            pending=max(0, self.engine.n_open - running),
-            running=running,
-            done=counts.get("done", 0),
-            failed=counts.get("failed", 0),
-            cancelled=counts.get("cancelled", 0),
-            batches=self.engine.ledger.placed_batches,
-        )
+        return facts_of(self.engine)
 
     def __repr__(self) -> str:
         state = " closed" if self._closed else ""
         return f"max_workers={self.max_workers}{state} {self.facts()!r}"
+
+
+def facts_of(engine: Engine) -> RunFacts:
+    """What an engine's counters say."""
+    counts = dict(engine.counts)
+    running = 0 if engine.pid != os.getpid() else engine.n_running()
+    return RunFacts(
+        id=engine.run_id,
+        pending=max(0, engine.n_open - running),
+        running=running,
+        done=counts.get("done", 0),
+        failed=counts.get("failed", 0),
+        cancelled=counts.get("cancelled", 0),
+        batches=engine.ledger.placed_batches,
+    )
 
 
 def checked_env(env: MappingType[str, str]) -> dict[str, str]:

@@ -9,9 +9,12 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 from cloudexec.backends.clients import Clients
+from cloudexec.backends.ecs.commands.definitions import with_roles
+from cloudexec.backends.ecs.commands.orders import base_of
 from cloudexec.backends.ecs.discovery import EcsPlace, complete, settle
 from cloudexec.backends.ecs.driver import EcsFleet
 from cloudexec.backends.ecs.fleet import Fleet
@@ -21,6 +24,7 @@ from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
 from cloudexec.backends.pull.control import client_name
 from cloudexec.backends.pull.home import Home
 from cloudexec.executors.base import CloudExecutor, OnError, checked_env
+from cloudexec.executors.commands import NOT_FOR_COMMANDS, CommandPlace, CommandPlan, CoreWithCommands
 from cloudexec.executors.pulling import Found, Place, PullingRun, PullSettings, find_run, take_over_run
 from cloudexec.executors.runkeys import RunKey
 from cloudexec.executors.settings import checked_initializer, positive, positive_or_none, seconds
@@ -160,14 +164,14 @@ class ECSExecutor(CloudExecutor):
         )
         run_id = new_run_id()
         finder = _Finder(run_id, found, session, settings, name or "")
-        self._set_up(PullingRun(run_id, new_key(), BACKEND, settings, finder.place), options, on_error)
+        self._set_up(PullingRun(run_id, new_key(), BACKEND, settings, finder.place), finder, options, on_error)
         if warm:
             self._core.warm()
 
-    def _set_up(self, run: PullingRun, options: CallOptions, on_error: OnError) -> None:
+    def _set_up(self, run: PullingRun, finder: _Finder, options: CallOptions, on_error: OnError) -> None:
         self._run = run
         self._restored: list[Future[Any]] = []
-        super().__init__(run.core(), options, on_error)
+        super().__init__(run.core(partial(CoreWithCommands, commands=finder.commands())), options, on_error)
 
     @property
     def futures(self) -> list[Future[Any]]:
@@ -218,7 +222,7 @@ class ECSExecutor(CloudExecutor):
         finder = _Finder(run_id, place, session, settings, found.record.name)
         run = PullingRun(run_id, bytes.fromhex(known.key_hex), BACKEND, settings, finder.place, adopted=found)
         executor = cls.__new__(cls)
-        executor._set_up(run, CallOptions(), on_error)
+        executor._set_up(run, finder, CallOptions(), on_error)
         executor._restored = take_over_run(run, executor._core, found)
         return executor
 
@@ -237,23 +241,42 @@ class _Finder:
         self._session = session
         self._settings = settings
         self._name = name
+        self._outfit = Outfit(run_id=run_id, name=name, client=client_name())
 
-    def place(self) -> Place:
-        """Ask AWS for what is not known. Errors: SettingsError, AwsError and its kin."""
+    def commands(self) -> CommandPlan:
+        """How commands get containers of their own."""
+        return CommandPlan(
+            target=base_of(self._found.target),
+            outfit=self._outfit,
+            start_timeout_s=self._settings.start_timeout_s,
+            find=self._command_place,
+        )
+
+    def _command_place(self) -> CommandPlace:
+        """Commands need no bucket and no task definition of workers. Errors: SettingsError, AwsError and its kin."""
+        clients = self._clients()
+        found = complete(self._found, clients.ask, os.environ, optional=NOT_FOR_COMMANDS)
+        target = with_roles(replace(found.target, region=clients.region), clients.ask)
+        return CommandPlace(target=target, ask=clients.ask, close=clients.close)
+
+    def _clients(self) -> Clients:
         found = self._found
-        clients = Clients(
+        return Clients(
             session=self._session,
             region=found.target.region,
             profile=found.aws_profile,
             endpoint_url=found.endpoint_url,
         )
-        found = complete(found, clients.ask, os.environ)
+
+    def place(self) -> Place:
+        """Ask AWS for what is not known. Errors: SettingsError, AwsError and its kin."""
+        clients = self._clients()
+        found = complete(self._found, clients.ask, os.environ)
         account = account_in(clients, found.endpoint_url)
         target = replace(found.target, region=account.region)
         rng = random.Random()
         launcher = Launcher(self._run_id, os.urandom(4).hex(), rng)
         fleet = Fleet(target, launcher, rng, self._settings.start_timeout_s)
-        outfit = Outfit(run_id=self._run_id, name=self._name, client=client_name())
         client = open_client(account)
 
         def close() -> None:
@@ -268,7 +291,7 @@ class _Finder:
             bucket=found.bucket,
             prefix=found.prefix or PREFIX,
             owner=clients.account_id,
-            fleet=EcsFleet(target, outfit, fleet, clients.ask),
+            fleet=EcsFleet(target, self._outfit, fleet, clients.ask),
             tags=target.tags,
             name=self._name,
             fleet_record=_recorded(target),

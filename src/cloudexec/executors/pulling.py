@@ -139,7 +139,7 @@ class PullingRun:
         blobs = BlobBook(_LazyBlobs(self), address_of)
         self._packer = Packer(blobs, INLINE_BYTES, settings.modules)
 
-    def core(self) -> Core:
+    def core(self, kind: Callable[..., Core] = Core) -> Core:
         """The executor's inside."""
         settings = self._settings
         limits = Limits(
@@ -153,7 +153,7 @@ class PullingRun:
         )
         ledger = Ledger(limits, self.backend.pace)
         engine = Engine(self.id, ledger, self.backend, self._packer.release, self.backend.journal)
-        return Core(engine, self._packer, settings.max_workers, attach=False, prepare=self.place)
+        return kind(engine, self._packer, settings.max_workers, attach=False, prepare=self.place)
 
     def place(self) -> Place:
         """Where the run lives; found on first need. Errors: SettingsError, AwsError and its kin."""

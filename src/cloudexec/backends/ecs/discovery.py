@@ -129,14 +129,17 @@ def _fallback(value: object) -> Fallback:
 # --- with network ----------------------------------------------------------------------------
 
 
-def complete(place: EcsPlace, ask: Ask, environ: Mapping[str, str]) -> EcsPlace:
-    """What is missing, from the stack and the default network. Errors: SettingsError, AwsError and its kin."""
-    if place.missing or place.stack:
+def complete(place: EcsPlace, ask: Ask, environ: Mapping[str, str], optional: frozenset[str] = frozenset()) -> EcsPlace:
+    """What is missing, from the stack and the default network, except what is `optional`.
+
+    Errors: SettingsError, AwsError and its kin.
+    """
+    if not optional.issuperset(place.missing) or place.stack:
         place = _add(place, _from_stack(place, ask))
     if "subnets" in place.missing:
         place = _add(place, default_network(ask))
-    if place.missing:
-        raise _still_missing(place, environ)
+    if not optional.issuperset(place.missing):
+        raise _still_missing(place, environ, optional)
     if place.target.assign_public_ip is None and place.target.is_fargate and place.target.subnets:
         place = _add(place, _public_ip(place.target.subnets, ask))
     return place
@@ -233,10 +236,11 @@ def _public_ip(subnets: tuple[str, ...], ask: Ask) -> Settings:
     return {"assign_public_ip": Found(are_public, "the subnets' own setting")}
 
 
-def _still_missing(place: EcsPlace, environ: Mapping[str, str]) -> SettingsError:
+def _still_missing(place: EcsPlace, environ: Mapping[str, str], optional: frozenset[str]) -> SettingsError:
     names = {"task_definition": "task_definition or image"}
-    missing = [names.get(name, name) for name in place.missing]
-    first = place.missing[0]
+    keys = [name for name in place.missing if name not in optional]
+    missing = [names.get(name, name) for name in keys]
+    first = keys[0]
     return SettingsError(
         f"not known: {', '.join(missing)}; looked at arguments, environment, {config_path(environ)}, "
         f"stack {place.stack or DEFAULT_STACK!r} and the default VPC",

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 
 from cloudexec.backends.ecs.fleet import Action, Describe, Fleet, List, RunTask, StopTask
 from cloudexec.backends.ecs.replies import (
+    RunReply,
     read_conflict,
     read_describe,
     read_list,
@@ -95,7 +96,7 @@ class EcsFleet:
         self._outfit = replace(self._outfit, environment={**self._outfit.environment, **environment})
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"cloudexec-ecs-{self._outfit.run_id}")
         if self._target.image:
-            self._definition = self._registered()
+            self._definition = registered(self._ask, register_task_definition_request(self._target))
         reply = self._ask("ecs", "describe_task_definition", describe_task_definition_request(self._definition))
         try:
             facts = read_task_definition(reply, self._target.container)
@@ -206,12 +207,7 @@ class EcsFleet:
         fleet = self._fleet
         try:
             request = run_task_request(self._target, launch, self._outfit, self._definition)
-            reply = read_run_task(self._ask("ecs", "run_task", request), launch.count)
-        except AwsError as error:
-            conflict = getattr(error.__cause__, "response", None) if error.code == "ConflictException" else None
-            if not conflict:
-                return partial(fleet.failed, launch, error)
-            reply = read_conflict(conflict)
+            reply = run_task(self._ask, request)
         except CloudexecError as error:
             return partial(fleet.failed, launch, error)
         return partial(fleet.replied, launch, reply)
@@ -239,17 +235,6 @@ class EcsFleet:
             return partial(self._fleet.stop_failed, action.arn, error)
         return partial(self._fleet.stop_done, action.arn)
 
-    def _registered(self) -> str:
-        """The task definition for our image: found, or registered, which ECS does once a second."""
-        request = register_task_definition_request(self._target)
-        try:
-            found = self._ask("ecs", "describe_task_definition", describe_task_definition_request(request["family"]))
-        except AwsError as error:
-            if error.code not in ("ClientException", "InvalidParameterException"):
-                raise
-            found = self._ask("ecs", "register_task_definition", request)
-        return str(found["taskDefinition"]["taskDefinitionArn"])
-
     # --- last words ---
 
     def _may_read_logs(self, news: WorkerEnded) -> bool:
@@ -273,3 +258,25 @@ class EcsFleet:
         if words:
             end = end._replace(detail=f"{end.detail}; its last words:\n{words}\n")
         self._events.append(WorkerEnded(news.worker, end))
+
+
+def run_task(ask: Ask, request: Mapping[str, Any]) -> RunReply:
+    """The tasks that this request has started, now or when it was sent before. Errors: AwsError and its kin."""
+    try:
+        return read_run_task(ask("ecs", "run_task", request), request["count"])
+    except AwsError as error:
+        conflict = getattr(error.__cause__, "response", None) if error.code == "ConflictException" else None
+        if not conflict:
+            raise
+        return read_conflict(conflict)
+
+
+def registered(ask: Ask, request: Mapping[str, Any]) -> str:
+    """The task definition of an image: found, or registered, which ECS does once a second. Errors: AwsError."""
+    try:
+        found = ask("ecs", "describe_task_definition", describe_task_definition_request(request["family"]))
+    except AwsError as error:
+        if error.code not in ("ClientException", "InvalidParameterException"):
+            raise
+        found = ask("ecs", "register_task_definition", request)
+    return str(found["taskDefinition"]["taskDefinitionArn"])
