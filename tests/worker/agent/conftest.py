@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.worker.agent.customer import Customer
+from tests.worker.agent.flaky import FlakyFront
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,18 @@ def customer(moto_url: str, clients: dict[str, Any], tmp_path: Path) -> Iterator
     made = Customer(moto_url, clients, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def flaky(moto_url: str) -> Iterator[FlakyFront]:
+    """What throttles and loses answers on the way to the server."""
+    front = FlakyFront(moto_url, seed=7)
+    thread = threading.Thread(target=front.serve_forever, daemon=True)
+    thread.start()
+    yield front
+    front.shutdown()
+    thread.join()
+    front.server_close()
 
 
 class _Metadata(BaseHTTPRequestHandler):

@@ -157,6 +157,10 @@ class Customer:
         content = (seal or self.seal).close(Kind.CONTROL, body)
         self._s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/control", Body=content)
 
+    def limit_reports(self, most_bytes: int) -> None:
+        """Have the out queue refuse longer messages."""
+        self._sqs.set_queue_attributes(QueueUrl=self.out_queue, Attributes={"MaximumMessageSize": str(most_bytes)})
+
     # --- from workers ---
 
     def read(self) -> None:

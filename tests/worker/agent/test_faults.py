@@ -176,3 +176,47 @@ def test_a_slot_that_writes_rubbish_is_killed_and_others_live(customer):
     (stop,) = customer.until(customer.lanes_down)
     assert stop.running_call == guilty.number
     assert "damaged message" in stop.last_words
+
+
+def test_throttles_cost_time_and_nothing_else(customer, flaky):
+    flaky.throttled = 8
+    customer.start(n_slots=2, env={"AWS_ENDPOINT_URL": flaky.url})
+    numbers = [customer.send(customer.call(calls.double, n))[0] for n in range(6)]
+    assert customer.values(*numbers) == [2 * n for n in range(6)]
+    assert flaky.throttled == 0
+    customer.until(lambda: customer.n_messages() == (0, 0))
+
+
+def test_lost_answers_lose_no_outcome(customer, flaky):
+    flaky.lost = 0.2
+    customer.start(n_slots=4, env={"AWS_ENDPOINT_URL": flaky.url}, visibility_s=2)
+    numbers = [
+        number for n in range(10) for number in customer.send(*[customer.call(calls.double, n) for _ in range(3)])
+    ]
+    assert customer.values(*numbers) == [2 * n for n in range(10) for _ in range(3)]
+    assert flaky.n_lost > 1
+    flaky.lost = 0.0
+    customer.until(lambda: customer.n_messages() == (0, 0))
+
+
+def test_a_worker_told_to_end_on_a_slow_and_lossy_line_still_puts_its_calls_back(customer, flaky, tmp_path):
+    worker = customer.start(env={"AWS_ENDPOINT_URL": flaky.url})
+    diary = tmp_path / "diary"
+    (number,) = customer.send(customer.call(deeds.sleep_and_note, os.fspath(diary), 60.0))
+    customer.until(diary.exists)
+    flaky.throttled = 3
+    worker.terminate()
+    assert worker.ended() == 0
+    customer.until(customer.leaving)
+    assert [pair for report in customer.reports for pair in report.requeued] == [(number, 2)]
+
+
+def test_a_result_is_not_lost_to_a_queue_with_a_lower_limit_for_messages(customer):
+    customer.limit_reports(100_000)
+    customer.start()
+    large = [customer.call(deeds.text_of, 60_000) for _ in range(4)]
+    huge = customer.call(deeds.text_of, 120_000)
+    customer.send(*large, huge)
+    values = customer.values(*[call.number for call in (*large, huge)])
+    assert values[:4] == ["x" * 60_000] * 4
+    assert "more than a queue carries" in str(values[4])

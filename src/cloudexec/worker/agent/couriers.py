@@ -9,7 +9,6 @@ Answers go to the inbox, and are handled on the agent's thread.
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from _queue import SimpleQueue  # `queue` would import more than it is needed for
@@ -106,7 +105,7 @@ class Courier:
                 if self.bad_since_s == NEVER:
                     self.bad_since_s = time.monotonic()
                     self._inbox.ring()  # the loop shall know until when to be patient
-                time.sleep(pause_s * random.uniform(0.5, 1.0))
+                time.sleep(pause_s * (1 + os.urandom(1)[0] / 255) / 2)  # `random` is not worth importing
                 pause_s = min(2 * pause_s, _PAUSE_MOST_S)
             else:
                 self.bad_since_s = NEVER

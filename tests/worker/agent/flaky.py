@@ -1,0 +1,74 @@
+"""A front of a server that throttles, and that loses answers after the server has acted.
+
+Called by: conftest.py.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+_THROTTLED = b'{"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slow down"}'
+_PASSED_ON = ("content-length", "connection", "transfer-encoding", "keep-alive")
+
+
+class FlakyFront(ThreadingHTTPServer):
+    """`throttled`: how many requests more are refused. `lost`: the share of answers that never arrive."""
+
+    daemon_threads = True
+
+    def __init__(self, behind: str, seed: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.behind = behind.removeprefix("http://")
+        self.throttled = 0
+        self.lost = 0.0
+        self.n_lost = 0
+        self.chance = random.Random(seed)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FlakyFront
+
+    def _carry(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.server.throttled > 0:
+            self.server.throttled -= 1
+            self._answer(400, {"content-type": "application/x-amz-json-1.0"}, _THROTTLED)
+            return
+        behind = http.client.HTTPConnection(self.server.behind, timeout=40)
+        behind.request(self.command, self.path, body, dict(self.headers))
+        reply = behind.getresponse()
+        content = reply.read()
+        behind.close()
+        if self.server.chance.random() < self.server.lost:
+            self.server.n_lost += 1
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        headers = {name: value for name, value in reply.getheaders() if name.lower() not in _PASSED_ON}
+        self._answer(reply.status, headers, content)
+
+    do_GET = do_POST = do_PUT = do_HEAD = _carry
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except OSError:  # the worker was killed
+            self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
