@@ -80,7 +80,7 @@ def check_ends(scene):
 
 
 @given(target=targets, weather=weathers, wants=wants, seed=st.integers(0, 2**32))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_fleet_keeps_its_limits_and_leaves_nothing_behind(target, weather, wants, seed):
     scene = Scene(target, seed=seed, limits=LaunchLimits(tasks_burst=20), **weather)
     for n_workers, seconds in wants:
@@ -98,18 +98,20 @@ def test_a_fleet_keeps_its_limits_and_leaves_nothing_behind(target, weather, wan
 
 
 @given(target=targets, weather=weathers, seed=st.integers(0, 2**32))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_whoever_wants_workers_gets_them_or_is_told_why_not(target, weather, seed):
     scene = Scene(target, seed=seed, **{**weather, "dies_later": 0.0, "leaves": 0.0})
     scene.want(30)
-    scene.run(300 + 300 + GRACE_S + 30)  # in time, or the deadline of the last one that was tried
-    n_up = sum(machine.said_hello and machine.status == "RUNNING" for machine in scene.machines.values())
+    n_before, n_up = -1, 0
+    while n_up > n_before:  # as long as somebody comes, nobody gives up
+        scene.run(300 + 60 + GRACE_S)  # a task may have been started just before the deadline
+        n_before, n_up = n_up, sum(machine.said_hello for machine in scene.machines.values())
     assert n_up >= 30 or scene.not_started()
     assert all(end.detail and end.remedy for end in scene.not_started())
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=2)
+@settings(max_examples=1)
 def test_reads_stay_below_two_a_second_with_a_thousand_workers(seed):
     scene = Scene(seed=seed, dies_later=0.01, limits=LaunchLimits(tasks_burst=1000, calls_burst=100, calls_per_s=100))
     scene.want(1000)

@@ -179,9 +179,8 @@ def test_overrides_that_are_too_long_are_refused_before_any_request(outfit, culp
 @given(length=st.integers(7900, 8300))
 def test_the_limit_is_exact(length):
     outfit = Outfit(run_id="r", command=None, environment={"A": "x" * length})
-    characters = len(
-        json.dumps({"containerOverrides": [{"name": "worker", "environment": [{"name": "A", "value": ""}]}]})
-    )
+    container = {"name": "worker", "environment": [{"name": "A", "value": ""}]}
+    characters = len(json.dumps({"containerOverrides": [container]}))
     if characters + length <= MOST_OVERRIDES:
         requests.task_overrides(PLAIN, outfit)
     else:

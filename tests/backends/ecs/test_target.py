@@ -36,7 +36,7 @@ OWN = ProviderShare(provider="my-machines")
             {"capacity_provider_strategy": (OWN, ProviderShare(provider="FARGATE"))},
             "mixes",
             "not both",
-            id="a mixture",
+            id="mixed",
         ),
         pytest.param(
             {"capacity_provider_strategy": (ProviderShare(provider="p", weight=0),)}, "all weights", "1", id="no weight"

@@ -75,7 +75,8 @@ class Fleet:
         self._stopper = Stopper()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = count()
-        self._short_since_s: float | None = None  # since then places are free, and no worker has come
+        self._n_up = 0  # workers that have reported, and fill a place
+        self._short_since_s: float | None = None  # since then they are too few, and none has come
         self._last_stop: WorkerStop | None = None
         self._on_demand_owed = 0  # places for which there was no Spot capacity
         self._lists_to_come = 0
@@ -143,13 +144,11 @@ class Fleet:
                 self._strangers[worker] = False
                 self._watch.list_from(now_s)
         elif task.end is None and not task.left:
-            if not task.heard and self._short_since_s is not None:
-                self._short_since_s = now_s  # there is progress
-            task.heard = True
+            self._is_up(task, now_s)
             if not task.stop:
                 self._watch.calmly(task.arn, now_s)
         elif task.end is not None:
-            task.heard = True  # its hello came after the service's word of its end
+            self._is_up(task, now_s)  # its hello came after the service's word of its end
 
     def left(self, worker: str, now_s: float) -> None:
         """A worker has said that it leaves, and everything else that it had to say."""
@@ -160,7 +159,8 @@ class Fleet:
             return
         if task.left:
             return
-        task.heard = task.left = True
+        self._is_up(task, now_s)
+        task.left = True
         self._vacate(task)
         if task.end is not None:
             self._forget(task)
@@ -292,9 +292,16 @@ class Fleet:
     def _n_free(self) -> int:
         return 0 if self._closing else self._wanted - self.n_workers
 
+    def _is_up(self, task: Task, now_s: float) -> None:
+        if not task.heard:
+            task.heard = True
+            self._n_up += task.counted
+            if self._short_since_s is not None:
+                self._short_since_s = now_s  # there is progress
+
     @property
-    def _is_short(self) -> bool:
-        """Whether a place has no task yet."""
+    def _is_lacking(self) -> bool:
+        """Whether a place has no task."""
         return not self._closing and (self._n_free > 0 or any(self._coming.values()))
 
     def _launch(self, now_s: float) -> None:
@@ -304,7 +311,9 @@ class Fleet:
                 break
             self._in_flight[launch.token] = launch
             self._actions.append(RunTask(launch))
-        if self._short_since_s is None and self._is_short:
+        if self._n_up >= self._wanted:
+            self._short_since_s = None
+        elif self._short_since_s is None:
             self._short_since_s = now_s
 
     def _next_launch(self, now_s: float) -> Launch | None:
@@ -396,13 +405,12 @@ class Fleet:
 
     @property
     def _give_up_at_s(self) -> float:
-        return NEVER if self._short_since_s is None else self._short_since_s + self._start_within_s
+        is_open = self._short_since_s is not None and self._is_lacking
+        return (self._short_since_s or 0.0) + self._start_within_s if is_open else NEVER
 
     def _give_up_places(self, now_s: float) -> None:
         """Places that nothing could be started for in all this time."""
-        if not self._is_short:
-            self._short_since_s = None
-        elif now_s >= self._give_up_at_s:
+        if now_s >= self._give_up_at_s:
             self._short_since_s = None
             if self._launcher.n_unanswered:
                 self._drop_unanswered(now_s)
@@ -467,6 +475,7 @@ class Fleet:
 
     def _uncount(self, task: Task) -> None:
         task.counted = False
+        self._n_up -= task.heard
         self._counted[task.capacity] -= 1
         if task.capacity is Capacity.ON_DEMAND and self._on_demand_owed:
             self._on_demand_owed -= 1  # the next one tries Spot again
