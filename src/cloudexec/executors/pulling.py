@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from cloudexec.backends.protocol import OutboundCall
 from cloudexec.backends.pull.backend import PullBackend, PullPlan
-from cloudexec.backends.pull.control import is_dead_here
+from cloudexec.backends.pull.control import claim, is_dead_here
 from cloudexec.backends.pull.fleet import Fleet
 from cloudexec.backends.pull.home import Home, RunRecord
 from cloudexec.backends.pull.journal import Restored
 from cloudexec.engine.engine import Engine
 from cloudexec.engine.verdicts import failure_of
-from cloudexec.errors import NoSuchKey, RunBusy, SettingsError, SignatureError
+from cloudexec.errors import NoSuchKey, PreconditionFailed, RunBusy, SettingsError, SignatureError
 from cloudexec.executors import runkeys
 from cloudexec.executors.base import Core
 from cloudexec.executors.runkeys import RunKey
@@ -314,7 +314,11 @@ class _RunStore:
 def find_run(home: Home, seal: Seal, *, take_over: bool) -> Found:
     """Read all that is known of a run. Errors: RunMissing, RunBusy, SignatureError (another run's key)."""
     record = home.read_record()
-    etag = _control_etag(home, seal, take_over)
+    try:
+        before = _control_etag(home, seal, take_over)
+        etag = claim(home.client, seal, home.bucket, home.key("control"), home.owner, before)
+    except PreconditionFailed:
+        raise RunBusy(f"another client attached to run {home.run_id} at the same time") from None
     restored = Restored()
     entries = home.journal_entries()
     for entry in entries:

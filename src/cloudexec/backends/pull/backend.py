@@ -17,7 +17,9 @@ Everything but `wake` runs on the engine's thread; the asyncio loop runs only in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -31,7 +33,7 @@ from cloudexec.backends.pull.home import Home, RunRecord
 from cloudexec.backends.pull.journal import Journal
 from cloudexec.backends.pull.mailroom import Mailroom
 from cloudexec.backends.pull.news import News
-from cloudexec.errors import CloudexecError, WireError, WorkerStartFailed
+from cloudexec.errors import CloudexecError, RunTakenOver, WireError, WorkerStartFailed
 from cloudexec.ids import BlobRef
 from cloudexec.ledger.pace import Pace
 from cloudexec.serialization.failures import pack_failure
@@ -113,6 +115,7 @@ class PullBackend:
     ) -> None:
         self._run_id = run_id
         self._end = end
+        self._client_id = os.urandom(4).hex()
         self._make_plan = make_plan
         self._made: PullPlan | None = None
         self._adopted = adopted
@@ -233,7 +236,7 @@ class PullBackend:
         """Leave the run to its workers: everything is sent, written down, and marked as left by intention."""
         loop = self._loop or self._make_loop()
         if self._open():
-            loop.run_until_complete(self._let_go(within_s))
+            _complete(loop, self._let_go(within_s))
             self._detached = True
 
     def stop(self, grace_s: float) -> None:
@@ -283,7 +286,7 @@ class PullBackend:
         self._control = ControlWriter(
             client, plan.seal, plan.home.bucket, plan.home.key("control"), plan.home.owner, plan.control_etag
         )
-        loop.run_until_complete(self._control.write())
+        _complete(loop, self._control.write())
         self._mailroom = Mailroom(
             loop,
             client,
@@ -422,6 +425,17 @@ class PullBackend:
             self._mailroom.delete(receipts, work=True)
 
     def _on_broken_mail(self, error: CloudexecError) -> None:
+        self._begin(self._mail_broke(error))
+
+    async def _mail_broke(self, error: CloudexecError) -> None:
+        assert self._control is not None
+        try:
+            await self._control.check()
+        except RunTakenOver as taken:
+            self._taken_over(taken)
+            return
+        except CloudexecError:  # what is told then is the queues' own error
+            pass
         broken = WorkerStartFailed(f"the queues of run {self._run_id} are of no use any more: {error}")
         self._break(broken, error)
 
@@ -450,14 +464,14 @@ class PullBackend:
         assert self._control is not None
         try:
             await self._control.keep()
-        except CloudexecError as error:
-            self._detached = True  # it is not ours to close any more
-            self._break(error)
+        except RunTakenOver as error:
+            self._taken_over(error)
 
     async def _keep_journal(self) -> None:
-        while True:
-            await asyncio.sleep(JOURNAL_EVERY_S)
-            await self._write_journal()
+        with contextlib.suppress(RunTakenOver):  # which has been told
+            while True:
+                await asyncio.sleep(JOURNAL_EVERY_S)
+                await self._write_journal()
 
     async def _write_journal(self) -> None:
         """Write what has gathered; then the reports in it may go."""
@@ -469,7 +483,7 @@ class PullBackend:
         self._journal_number += 1
         home = self._plan.home
         sealed = self._plan.seal.close(Kind.JOURNAL, body)
-        key = home.key(f"journal/{self._journal_number:08d}")
+        key = home.key(f"journal/{self._journal_number:08d}-{self._client_id}")
         pause_s = 1.0
         while True:
             try:
@@ -479,7 +493,26 @@ class PullBackend:
                 log.warning("run %s: its journal could not be written, it is tried again: %s", home.run_id, error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, 30.0)
+        await self._check_ownership()
         self._mailroom.delete(receipts)
+
+    async def _check_ownership(self) -> None:
+        """Reports that the run's new owner has not read must stay in their queue."""
+        assert self._control is not None
+        while True:
+            try:
+                await self._control.check()
+                return
+            except RunTakenOver as error:
+                self._taken_over(error)
+                raise
+            except CloudexecError as error:
+                log.info("run %s: it is not known whether it is still ours: %s", self._run_id, error)
+                await asyncio.sleep(1.0)
+
+    def _taken_over(self, error: RunTakenOver) -> None:
+        self._detached = True  # it is not ours to close any more
+        self._break(error)
 
     # --- the end ---
 
@@ -496,8 +529,8 @@ class PullBackend:
         plan = self._plan
         try:
             if not self._detached:
-                loop.run_until_complete(self._say_goodbye())
-            loop.run_until_complete(self._end_tasks())
+                _complete(loop, self._say_goodbye())
+            _complete(loop, self._end_tasks())
         finally:
             within_s = max(grace_s, _STOP_WITHIN_S)
             try:
@@ -542,3 +575,12 @@ def _blobs_of(call: OutboundCall) -> Iterable[BlobRef]:
     """What must be stored before the call is sent."""
     modules = call.function.modules
     return (*call.refs, *(module.bundle for module in modules)) if modules else call.refs
+
+
+def _complete(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Run the loop until this is done, however often somebody stops it to wake the engine."""
+    task = loop.create_task(work)
+    task.add_done_callback(lambda _task: loop.stop())
+    while not task.done():
+        loop.run_forever()
+    task.result()

@@ -17,6 +17,7 @@ from typing import Final
 
 from cloudexec.errors import CloudexecError, NoSuchKey, PreconditionFailed, RunTakenOver
 from cloudexec.transport import s3
+from cloudexec.transport.account import Client
 from cloudexec.transport.aio import AsyncClient
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.mail import Control, decode_control, encode_control
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 BEAT_S: Final = 20.0
 _STOPS_MOST: Final = 5000
 _AGAIN_S: Final = 1.0
+_REMOVED: Final = "the run's objects were removed by somebody else"
 
 
 def client_name() -> str:
@@ -40,6 +42,16 @@ def is_dead_here(name: str) -> bool:
     if host != socket.gethostname() or not pid.isdigit():
         return False
     return _began(int(pid)) != began
+
+
+def claim(client: Client, seal: Seal, bucket: str, key: str, owner: str, etag: str | None) -> str:
+    """Make a run ours, if its control object is still in this version. Its new version. Errors: PreconditionFailed.
+
+    From now on the client before us notices, at the latest before it deletes the next report that it has read. So
+    whoever has claimed a run and then reads its journal misses nothing.
+    """
+    body = seal.close(Kind.CONTROL, encode_control(Control(1, client_name())))
+    return client.call(s3.put_object(bucket, key, [body], owner=owner, if_match=etag, if_none_match=etag is None))
 
 
 def _began(pid: int) -> str:
@@ -124,12 +136,30 @@ class ControlWriter:
             except (PreconditionFailed, NoSuchKey):
                 self._etag = await self._own_etag()
 
+    async def check(self) -> None:
+        """See that the run is still ours; a read that finds nothing new. Errors: RunTakenOver, AwsError and its kin."""
+        if self._etag is None:
+            return
+        async with self._written:
+            try:
+                found = await self._client.call(
+                    s3.get_object(self._bucket, self._key, owner=self._owner, if_none_match=self._etag)
+                )
+            except NoSuchKey:
+                raise RunTakenOver(_REMOVED) from None
+            if not found.not_modified:
+                self._etag = self._owned(found)
+
     async def _own_etag(self) -> str:
         """After a refusal: the ETag if the object is ours after all, for an answer may have got lost."""
         try:
             found = await self._client.call(s3.get_object(self._bucket, self._key, owner=self._owner))
         except NoSuchKey:
-            raise RunTakenOver("the run's objects were removed by somebody else") from None
+            raise RunTakenOver(_REMOVED) from None
+        return self._owned(found)
+
+    def _owned(self, found: s3.S3Object) -> str:
+        """The object's version, if it is ours."""
         kind, body = self._seal.open(found.body)
         owner = decode_control(body).client if kind is Kind.CONTROL else "?"
         if owner != self._name:

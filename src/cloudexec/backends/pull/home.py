@@ -10,26 +10,17 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from cloudexec.errors import AwsError, CloudexecError, NoSuchKey, RunMissing
 from cloudexec.transport import s3
-from cloudexec.transport.operation import Operation
+from cloudexec.transport.account import Client
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 RUN_TAG: Final = "cloudexec:run"
 _RETENTION_S: Final = 4 * 86_400  # of messages: how long a run whose client is gone can still be attached to
 _KEYS_AT_ONCE: Final = 1000
-
-
-class Client(Protocol):
-    """What carries out operations: any client of transport."""
-
-    def call(self, operation: Operation[T]) -> T:
-        """The operation's result. Errors: AwsError and its kin."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
