@@ -139,7 +139,8 @@ class Customer:
 
     def initializer(self, function: Callable[..., Any], *args: Any) -> str:
         """Lay down an initializer; the name of its blob."""
-        return self.store.put_blob(memoryview(self._packer.pack_initializer(function, args))).name
+        packed, _ = self._packer.pack_initializer(function, args)
+        return self.store.put_blob(memoryview(packed)).name
 
     def send(self, *calls: PackedCall, seal: Seal | None = None) -> list[int]:
         """Put one batch into the work queue; the calls' numbers."""
