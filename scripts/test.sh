@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run everything that must hold: lint, types, floors, snippets on the oldest Python found; the tests on the
-# oldest and the newest. One failure does not stop the rest; the closing line tells what failed.
+# oldest and the newest; S3 and SQS on independent servers; the worker image in a container. One failure does not stop
+# the rest; the closing line tells what failed, and what this machine could not do.
 #
 #   PYTEST_WORKERS   processes of one test run (2); 0 runs in one process, which a debugger needs
 #   PYTEST_ADDOPTS   pytest's own variable, e.g. PYTEST_ADDOPTS='-x --durations=10'
@@ -46,7 +47,8 @@ fi
 
 tests_on() {  # VERSION ENV
   headline "tests on Python $1"
-  if run_pytest "$2" -n "${PYTEST_WORKERS:-2}" --ignore=tests/docs/test_snippets.py; then
+  if run_pytest "$2" -n "${PYTEST_WORKERS:-2}" --ignore=tests/docs/test_snippets.py \
+    --ignore=tests/emulators --ignore=tests/images; then
     tested+=("$(counts) on Python $1")
   else
     failed+=("tests on Python $1: $(counts)")
@@ -60,6 +62,23 @@ else
   headline "ATTENTION: only one Python found (${oldest% *}), so the newest one was not tested apart from the oldest"
   tested+=("only one Python found")
 fi
+
+# Each of the two starts its servers, or builds its image, once: one process.
+apart() {  # NAME DIRECTORY
+  headline "$1 on Python ${newest% *}"
+  if run_pytest "${newest_env:-$oldest_env}" "$2" -n 0; then
+    passed+=("$1: $(counts)")
+  else
+    failed+=("$1: $(counts)")
+  fi
+}
+
+scripts/emulators.sh || failed+=("emulators could not be installed")
+apart "S3 and SQS on independent servers" tests/emulators
+
+# Without podman its tests are skipped, and say why.
+scripts/images.sh install || true
+apart "worker image" tests/images
 
 joined() { local IFS=';'; sed 's/;/; /g' <<<"$*"; }
 
