@@ -247,6 +247,37 @@ async def test_closing_the_client_ends_its_calls(serve):
     await client.aclose()
 
 
+@in_a_fresh_loop
+async def test_closing_the_client_ends_its_pauses(serve):
+    server = serve(error(503, "SlowDown", Retry_After="20"))
+    client = AsyncClient(server.account())
+    pausing = asyncio.create_task(client.call(GET))
+    while not server.requests:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    await client.aclose()
+    with pytest.raises(ConnectionLost, match="closed"):
+        await asyncio.wait_for(pausing, 1)
+
+
+def test_closing_the_client_for_threads_ends_its_pauses(serve):
+    client = SyncClient(serve(error(503, "SlowDown", Retry_After="20")).account())
+    threading.Timer(0.1, client.close).start()
+    started_s = time.monotonic()
+    with pytest.raises(ConnectionLost, match="closed"):
+        client.call(GET)
+    assert time.monotonic() - started_s < 5
+
+
+@in_a_fresh_loop
+async def test_many_throttled_calls_at_once_all_succeed_in_the_end(serve):
+    server = serve(*[error(503, "SlowDown")] * 150, answer(200, b"x"))
+    policy = RetryPolicy(attempts=30, throttle_base_s=0.001, longest_pause_s=0.1)
+    async with AsyncClient(server.account(), policy=policy) as client:
+        found = await asyncio.gather(*[client.call(GET) for _ in range(50)])
+    assert [text_of(item) for item in found] == [b"x"] * 50
+
+
 # --- refusals --------------------------------------------------------------------------------
 
 

@@ -30,6 +30,10 @@ def json(kind):
         pytest.param(S3, 500, xml("InternalError"), "InternalError", Kind.FAULT, AwsError, id="S3 has failed"),
         pytest.param(S3, 400, xml("RequestTimeout"), "RequestTimeout", Kind.FAULT, AwsError, id="S3 waited in vain"),
         pytest.param(S3, 409, xml("OperationAborted"), "OperationAborted", Kind.CONFLICT, AwsError, id="in the way"),
+        pytest.param(
+            Request("s3", "POST"), 409, xml("ConditionalRequestConflict"), "ConditionalRequestConflict",
+            Kind.REFUSED, AwsError, id="an upload in parts that met another has to begin anew",
+        ),
         pytest.param(S3, 409, xml("BucketAlreadyExists"), "BucketAlreadyExists", Kind.REFUSED, AwsError, id="taken"),
         pytest.param(
             S3, 412, xml("PreconditionFailed"), "PreconditionFailed", Kind.REFUSED, PreconditionFailed, id="412"
@@ -98,6 +102,14 @@ def test_a_budget_ends_repeats_when_most_requests_fail():
     for _ in range(5):
         budget.earn()
     assert [budget.spend(), budget.spend()] == [True, False]
+
+
+def test_repeats_that_end_in_success_cost_nothing():
+    budget = RetryBudget(capacity=10, repeat_costs=5, success_earns=1)
+    for _ in range(100):
+        assert budget.spend()
+        assert budget.spend()
+        budget.earn(repeats=2)
 
 
 def test_a_draw_is_between_nothing_and_one():

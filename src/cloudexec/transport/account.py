@@ -110,7 +110,8 @@ class Account:
             body_hash = EMPTY_HASH
         elif service == "s3" and target.is_tls and length > HASHED_BYTES:
             body_hash = UNSIGNED
-            headers.append(("x-amz-checksum-crc32", _checksum(request)))
+            if not query:  # S3 takes a part's checksum only if the whole upload was announced with checksums
+                headers.append(("x-amz-checksum-crc32", _checksum(request)))
         else:
             body_hash = hash_of(pieces)
         signer = self._signers.get((service, target.region))

@@ -46,6 +46,7 @@ class AsyncClient:
         self._free = asyncio.Semaphore(max_connections)
         self._idle: defaultdict[Target, list[_Connection]] = defaultdict(list)
         self._open: set[_Connection] = set()
+        self._pauses: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     async def call(self, operation: Operation[T]) -> T:
@@ -65,7 +66,7 @@ class AsyncClient:
                     answer = await asyncio.to_thread(self.account.credentials.renew, step.refused)
                 elif type(step) is Pause:
                     answer = None
-                    await asyncio.sleep(step.seconds)
+                    await self._pause(step.seconds)
         except StopIteration as done:
             result: T = done.value
             return result
@@ -73,6 +74,8 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close all connections; calls under way end with ConnectionLost. A second time does nothing."""
         self._is_closed = True
+        for pause in list(self._pauses):
+            pause.cancel()
         connections = list(self._open)
         for connection in connections:
             connection.close()
@@ -87,6 +90,15 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
+    async def _pause(self, seconds: float) -> None:
+        pause = asyncio.ensure_future(asyncio.sleep(seconds))
+        self._pauses.add(pause)
+        try:
+            await asyncio.wait((pause,))  # not the pause itself: closing cancels that, and not the call
+        finally:
+            pause.cancel()
+            self._pauses.discard(pause)
+
     async def _exchange(self, step: Send) -> Reply | Lost:
         if self._is_closed:
             return Lost("the client was closed", ambiguous=False)
@@ -97,6 +109,9 @@ class AsyncClient:
                 connection = await asyncio.wait_for(self._connect(step.target), self._connect_timeout_s)
             except (OSError, asyncio.TimeoutError) as error:  # two classes until Python 3.11
                 return _not_connected(step.target, error, self._connect_timeout_s)
+            if self._is_closed:
+                connection.close()
+                return Lost("the client was closed", ambiguous=False)
         try:
             answer = await connection.exchange(step, self._read_timeout_s + step.wait_s)
         except BaseException:

@@ -85,7 +85,7 @@ def conversation(
         if type(answer) is Lost:
             step = story.lost(answer)
         elif (200 <= answer.status < 300 or answer.status == 304) and not hides_error(request, answer):
-            budget.earn()
+            budget.earn(story.repeats)
             return _read(operation, answer)
         else:
             refusal = read_refusal(request, answer)
@@ -113,6 +113,7 @@ class _Story:
         "_policy",
         "_tried",
         "needs_new",
+        "repeats",
         "target",
     )
 
@@ -132,6 +133,7 @@ class _Story:
         self._tried = 0
         self._is_ambiguous = False  # whether an attempt may have succeeded without our knowing
         self._once: set[Kind] = set()
+        self.repeats = 0
         self.needs_new = False
         self.target: Target | None = None  # where S3 sent us, for this operation alone
 
@@ -160,6 +162,8 @@ class _Story:
             self._is_ambiguous = self._is_ambiguous or kind is Kind.FAULT
             if (pause := self._pause(kind, reply.headers.get("retry-after", ""))) is not None:
                 return pause
+        if kind is Kind.REFUSED:
+            self._budget.earn(self.repeats)  # an answer is an answer, whatever it says
         raise error_of(self._operation.what, refusal)
 
     def may_be_ours(self, refusal: Refusal) -> bool:
@@ -170,6 +174,7 @@ class _Story:
         self._tried += 1
         if self._tried >= self._policy.attempts or not self._budget.spend():
             return None
+        self.repeats += 1
         asked_s = min(float(asked), LONGEST_ASKED_PAUSE_S) if asked.isdigit() else 0.0
         return Pause(max(asked_s, self._policy.pause_s(kind, self._tried, self._chance())))
 

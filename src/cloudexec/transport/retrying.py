@@ -7,7 +7,7 @@ Rules:      - What AWS refused before it acted (throttles, an expired token, a w
               repeated. s3.py and sqs.py say which are, and why.
             - Pauses are random between nothing and a bound that doubles (full jitter): clients that failed together
               do not come back together.
-            - A budget stops repeats when most requests fail: then they would only add load. A success refills it.
+            - A budget stops repeats when most requests fail: then they would only add load. Success costs nothing.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def kind_of(refusal: Refusal, method: str) -> Kind:
     if status in (301, 302, 307, 308) or code in _MOVED:
         return Kind.MOVED
     if code in _CONFLICTS:
-        return Kind.CONFLICT
+        return Kind.REFUSED if method == "POST" else Kind.CONFLICT  # an upload in parts has to begin anew
     return Kind.FAULT if status >= 500 or code in _FAULTS else Kind.REFUSED
 
 
 class RetryPolicy(NamedTuple):
-    """How often and how patiently: eight attempts bridge about 20 s of throttling, or 3 s of refused connections."""
+    """How often and how patiently: eight attempts bridge about 16 s of throttling, or 6 s of refused connections."""
 
     attempts: int = 8
     throttle_base_s: float = 0.25
-    fault_base_s: float = 0.05
+    fault_base_s: float = 0.1
     longest_pause_s: float = 20.0
 
     def pause_s(self, kind: Kind, tried: int, chance: float) -> float:
@@ -66,9 +66,12 @@ class RetryPolicy(NamedTuple):
 
 
 class RetryBudget:
-    """What one client may spend on repeats. Threads share it; a count that is off by a few is good enough."""
+    """What one client may spend on repeats that are under way or came to nothing; a success gives back what it cost.
 
-    def __init__(self, capacity: float = 500.0, repeat_costs: float = 5.0, success_earns: float = 1.0) -> None:
+    Threads share it; a count that is off by a few is good enough.
+    """
+
+    def __init__(self, capacity: float = 5000.0, repeat_costs: float = 5.0, success_earns: float = 1.0) -> None:
         self._capacity = self._left = capacity
         self._repeat_costs = repeat_costs
         self._success_earns = success_earns
@@ -80,10 +83,11 @@ class RetryBudget:
         self._left -= self._repeat_costs
         return True
 
-    def earn(self) -> None:
-        """A request succeeded."""
+    def earn(self, repeats: int = 0) -> None:
+        """A request succeeded, after so many repeats."""
         if self._left < self._capacity:
-            self._left = min(self._capacity, self._left + self._success_earns)
+            earned = self._success_earns + repeats * self._repeat_costs
+            self._left = min(self._capacity, self._left + earned)
 
 
 def draw() -> float:

@@ -207,7 +207,8 @@ def complete_multipart_upload(
     """Make an object of parts 1, 2, …, given by their ETags; the result is the object's ETag.
 
     Give the `writer` of `create_multipart_upload`: after a lost answer it tells whether the object is this one.
-    Errors: PreconditionFailed with `if_none_match`; AwsError with code NoSuchUpload.
+    Errors: PreconditionFailed with `if_none_match`; AwsError with code NoSuchUpload, or ConditionalRequestConflict if
+    another writer was at it in the same moment: then the upload has to begin anew.
     """
     parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
     arguments = _arguments(bucket, key, owner) | {"UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
