@@ -111,6 +111,21 @@ def test_a_queue_that_is_not_there(drive):
         drive.sqs.send_message(QueueUrl=url, MessageBody="x")
 
 
+def test_a_fifo_queue_keeps_its_order_and_its_duplicates_out(drive):
+    url = drive.queue("in-order.fifo", FifoQueue="true")
+    for number in (1, 2, 2, 3):
+        drive.sqs.send_message(
+            QueueUrl=url, MessageBody=str(number), MessageGroupId="g", MessageDeduplicationId=str(number)
+        )
+    assert [message["Body"] for message in receive(drive, url)] == ["1", "2", "3"]
+
+
+def test_a_body_may_hold_any_words(drive):
+    url = drive.queue()
+    drive.sqs.send_message(QueueUrl=url, MessageBody='{"QueueUrl": "a.fifo"}')
+    assert drive.aws.queues()[0].visible == 1
+
+
 def test_who_waits_at_a_queue_that_is_deleted_is_told_at_once(drive):
     url = drive.queue()
     threading.Timer(0.2, lambda: drive.client("sqs").delete_queue(QueueUrl=url)).start()

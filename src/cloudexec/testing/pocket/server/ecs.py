@@ -333,17 +333,17 @@ class Ecs:
 
     def tasks(self) -> list[Task]:
         """All tasks that are still on record, oldest first."""
-        limit_s = time.monotonic() - self._settings.keep_stopped_s
         with self._lock:
-            gone = [t.id for t in self._tasks.values() if t.stopped_s is not None and t.stopped_s < limit_s]
-            for task_id in gone:
-                del self._tasks[task_id]
+            self._tasks = {task_id: task for task_id, task in self._tasks.items() if not self._is_over(task)}
             return list(self._tasks.values())
 
     def find(self, name: str) -> Task | None:
         """A task by its id or ARN."""
-        self.tasks()
-        return self._tasks.get(name.rpartition("/")[2])
+        task = self._tasks.get(name.rpartition("/")[2])
+        return None if task is None or self._is_over(task) else task
+
+    def _is_over(self, task: Task) -> bool:
+        return task.stopped_s is not None and time.monotonic() - task.stopped_s > self._settings.keep_stopped_s
 
     def containers(self) -> list[Container]:
         """Every container that is alive."""

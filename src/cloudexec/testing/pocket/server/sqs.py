@@ -56,7 +56,7 @@ class Sqs:
         """Whether this request is ours; else it is moto's."""
         if request.service != "sqs" or request.operation not in self._operations:
             return False
-        return "x-amz-target" in request.headers and b".fifo" not in request.body[-2000:] + request.body[:2000]
+        return "x-amz-target" in request.headers and not str(request.json().get("QueueUrl")).endswith(".fifo")
 
     def answer(self, request: Request) -> Answer:
         """The answer to a request that `handles` accepted."""
