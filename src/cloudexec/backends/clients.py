@@ -64,6 +64,7 @@ class Clients:
             core = botocore.session.Session(profile=self._profile or None)
             core.register_component("data_loader", _shared_loader())
             session = boto3.Session(botocore_session=core, region_name=self._region or None)
+            _ = session.region_name  # reads the profile, also that of AWS_PROFILE
         except ProfileNotFound as error:
             raise SettingsError(
                 str(error), remedy="correct the profile's name; `aws configure list-profiles`"
@@ -141,10 +142,9 @@ def translated(what: str, error: Exception) -> AwsError | SettingsError:
         return CredentialsExpired(f"{what}: {error}")
     if isinstance(error, exceptions.ParamValidationError):
         return SettingsError(f"{what}: {error}", remedy="correct the setting that is named")
-    if isinstance(error, exceptions.HTTPClientError):
-        # The `response` of these errors exists and is None. Without a connection nothing can have happened.
-        never_sent = (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError, exceptions.SSLError)
-        return ConnectionLost(f"{what}: {error}", not isinstance(error, never_sent))
+    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
+        # Those of the first kind had no connection, so nothing can have happened. `response` exists, and is None.
+        return ConnectionLost(f"{what}: {error}", not isinstance(error, exceptions.ConnectionError))
     return AwsError(f"{what}: {error}", type(error).__name__)
 
 

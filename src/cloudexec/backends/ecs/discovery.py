@@ -141,13 +141,17 @@ def complete(place: EcsPlace, ask: Ask, environ: Mapping[str, str], optional: fr
     if not optional.issuperset(place.missing):
         raise _still_missing(place, environ, optional)
     if place.target.assign_public_ip is None and place.target.is_fargate and place.target.subnets:
-        place = _add(place, _public_ip(place.target.subnets, ask))
+        found = {**_found(place), **_public_ip(place.target.subnets, ask)}  # it belongs to these subnets
+        place = _place(found)
     return place
 
 
 def _add(place: EcsPlace, more: Settings) -> EcsPlace:
-    known = {name: Found(place.value(name), source) for name, source in place.sources.items()}
-    return _place(merge(known, more))
+    return _place(merge(_found(place), more))
+
+
+def _found(place: EcsPlace) -> Settings:
+    return {name: Found(place.value(name), source) for name, source in place.sources.items()}
 
 
 def _from_stack(place: EcsPlace, ask: Ask) -> Settings:
@@ -210,19 +214,24 @@ def _roles(stack: str, roles: Mapping[str, str]) -> Settings:
 
 def default_network(ask: Ask) -> Settings:
     """The default VPC's subnets and its default security group; nothing if the region has no default VPC."""
-    chosen = {"Filters": [{"Name": "default-for-az", "Values": ["true"]}]}
-    subnets = ask("ec2", "describe_subnets", chosen).get("Subnets") or ()
+    vpcs = ask("ec2", "describe_vpcs", _filters(is_default="true")).get("Vpcs") or ()
+    if not vpcs:
+        return {}
+    vpc = vpcs[0]["VpcId"]
+    subnets = ask("ec2", "describe_subnets", _filters(vpc_id=vpc, default_for_az="true")).get("Subnets") or ()
     if not subnets:
         return {}
-    vpc = subnets[0]["VpcId"]
-    filters = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}]
-    groups = ask("ec2", "describe_security_groups", {"Filters": filters}).get("SecurityGroups") or ()
+    groups = ask("ec2", "describe_security_groups", _filters(vpc_id=vpc, group_name="default")).get("SecurityGroups")
     source = f"default VPC {vpc}"
     ids = tuple(sorted(subnet["SubnetId"] for subnet in subnets))
     settings = {"subnets": Found(ids, source)}
     if groups:
         settings["security_groups"] = Found((groups[0]["GroupId"],), source)
     return settings
+
+
+def _filters(**values: str) -> dict[str, Any]:
+    return {"Filters": [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in values.items()]}
 
 
 def _public_ip(subnets: tuple[str, ...], ask: Ask) -> Settings:
