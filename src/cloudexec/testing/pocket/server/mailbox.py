@@ -129,6 +129,10 @@ class Mailbox:
             delayed = sum(1 for message in hidden if not message.receipt)
             return len(self._visible), len(hidden) - delayed, delayed
 
+    def hidden(self) -> int:
+        """How many messages are in flight or delayed, at a glance."""
+        return len(self._all) - len(self._visible)
+
     def messages(self) -> list[Message]:
         """All messages, for who looks from outside."""
         with self._changed:

@@ -126,7 +126,7 @@ class Sqs:
         wait_s = _number(parameters, "WaitTimeSeconds", int(settings.get("ReceiveMessageWaitTimeSeconds") or 0), 0, 20)
         hide_s = _number(parameters, "VisibilityTimeout", int(settings.get("VisibilityTimeout") or 30), 0, 43200)
         mailbox = self.mailbox(request.region, name)
-        if mailbox.counts()[1] >= IN_FLIGHT:
+        if mailbox.hidden() >= IN_FLIGHT:
             raise Refusal("OverLimit", "Too many messages in flight", 403)
         connection = request.environ["werkzeug.socket"]
         try:
