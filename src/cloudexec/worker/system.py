@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Collection
 from typing import Final
 
 _LINUX: Final = sys.platform == "linux"
@@ -64,6 +65,13 @@ def kill_group(pid: int) -> None:
     """Kill the leader of a process group and all that still belong to the group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def reap_strangers(ours: Collection[int]) -> None:
+    """Bury children that are not `ours`: in a container we may be process 1, which inherits all orphans."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and found.si_pid not in ours:
+            os.waitpid(found.si_pid, os.WNOHANG)
 
 
 def reset_peak_memory() -> None:

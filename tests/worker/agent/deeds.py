@@ -110,3 +110,18 @@ def write_rubbish() -> None:
             except OSError:
                 continue
     time.sleep(30)
+
+
+def leave_orphan() -> int:
+    """A process that leaves our session, whose parent ends before it does; its id."""
+    read, write = os.pipe()
+    if not os.fork():
+        os.setsid()
+        child = os.fork()
+        if child:
+            os.write(write, str(child).encode())
+        else:
+            time.sleep(0.3)
+        os._exit(0)
+    os.wait()
+    return int(os.read(read, 100))

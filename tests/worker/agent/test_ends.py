@@ -139,6 +139,33 @@ def test_an_initializer_that_fails_is_told_and_ends_the_worker(customer):
     assert "no licence" in str(customer.value(outcome))
 
 
+def test_an_initializer_that_is_not_there_is_told(customer):
+    worker = customer.start(initializer="blobs/" + 64 * "0")
+    assert worker.ended() == 5
+    assert "the initializer cannot be read" in customer.until(customer.leaving)
+
+
+def test_a_temporary_directory_that_is_none_is_told(customer, tmp_path):
+    (tmp_path / "file").touch()
+    worker = customer.start(env={"TMPDIR": os.fspath(tmp_path / "file")})
+    assert worker.ended() == 2
+    assert "temporary directory" in customer.until(customer.leaving)
+
+
+def test_a_second_signal_ends_a_worker_at_once(customer, flaky, tmp_path):
+    worker = customer.start(env={"AWS_ENDPOINT_URL": flaky.url})
+    diary = tmp_path / "diary"
+    customer.send(customer.call(deeds.sleep_and_note, os.fspath(diary), 60.0))
+    customer.until(diary.exists)
+    flaky.throttled = 10_000
+    worker.terminate()
+    eventually(lambda: "leaving" in worker.log)
+    began_s = time.monotonic()
+    worker.terminate()
+    assert worker.ended() == 128 + signal.SIGTERM
+    assert time.monotonic() - began_s < 1.0
+
+
 def test_where_nobody_answers_a_worker_ends(customer):
     nowhere = "http://127.0.0.1:9"  # the discard port: nothing listens there
     worker = customer.start(code=SERVE_IMPATIENTLY, env={"AWS_ENDPOINT_URL": nowhere})

@@ -10,7 +10,16 @@ from cloudexec.errors import WorkerLost
 from cloudexec.wire.control import DownCause
 from cloudexec.wire.envelope import Seal, new_key
 from tests.contract import calls
+from tests.contract.events import eventually
 from tests.worker.agent import deeds
+
+# What process 1 of a container is by nature: the one that inherits orphans.
+AS_PROCESS_1 = """
+import ctypes, sys
+from cloudexec.worker.agent.main import pull
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+sys.exit(pull())
+"""
 
 
 def test_a_call_that_kills_its_slot_is_told_and_its_neighbours_run(customer, tmp_path):
@@ -220,3 +229,11 @@ def test_a_result_is_not_lost_to_a_queue_with_a_lower_limit_for_messages(custome
     values = customer.values(*[call.number for call in (*large, huge)])
     assert values[:4] == ["x" * 60_000] * 4
     assert "more than a queue carries" in str(values[4])
+
+
+def test_orphans_of_calls_are_buried_where_the_agent_is_process_1(customer):
+    worker = customer.start(code=AS_PROCESS_1)
+    (number,) = customer.send(customer.call(deeds.leave_orphan))
+    (orphan,) = customer.values(number)
+    eventually(lambda: orphan not in worker.children())
+    assert len(worker.children()) == 1

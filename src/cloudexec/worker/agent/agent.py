@@ -49,6 +49,7 @@ from cloudexec.worker.host.facts import (
 )
 from cloudexec.worker.host.host import Host
 from cloudexec.worker.stores import open_store, s3_place
+from cloudexec.worker.system import reap_strangers
 
 EXIT_OK: Final = 0
 EXIT_NO_CONTACT: Final = 4  # the queues could not be reached for PATIENCE_S
@@ -364,7 +365,11 @@ class Agent:
         if self._settings.initializer:
             name = self._settings.initializer
             name = name if "/" in name else f"blobs/{name}"
-            content = open_store(self._roots, self._store).get(name)  # compared with its name, which is its hash
+            try:
+                content = open_store(self._roots, self._store).get(name)  # compared with its name, which is its hash
+            except CloudexecError as error:
+                self._end(f"the initializer cannot be read: {error.what}", EXIT_INITIALIZER)
+                return
             self._initializer = base64.b64encode(content).decode()
         self._host.want_slots(self._settings.n_slots)
 
@@ -482,6 +487,7 @@ class Agent:
         if now_s < self._control_s or self._watcher.n_open:
             return
         settings = self._settings
+        reap_strangers(self._host.pids.values())
         self._control_s = now_s + settings.control_every_s * max(1.0, self._orders.n_workers / _FLEET_UNIT)
         key = f"{settings.prefix}/control"
         operation = s3.get_object(settings.bucket, key, owner=settings.bucket_owner, if_none_match=self._orders.etag)

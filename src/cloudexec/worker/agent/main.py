@@ -51,7 +51,11 @@ def pull(patience_s: float = PATIENCE_S) -> int:
 
 
 def _work(settings: WorkerSettings, key: bytes, place: Place, client: Client, patience_s: float) -> int:
-    roots = _make_roots(settings.run_id)
+    try:
+        roots = _make_roots(settings.run_id)
+    except OSError as error:
+        _leave(client, settings, Seal(key), place, f"it cannot write to its temporary directory: {error}")
+        return EXIT_SETTINGS
     try:
         agent = Agent(settings, key, place, client, roots, process_age_s=age_of_process_s(), patience_s=patience_s)
         return agent.run()
