@@ -4,6 +4,8 @@ import asyncio
 import functools
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -188,13 +190,28 @@ def test_threads_have_connections_of_their_own(serve):
     assert sorted(request.connection for request in server.requests) == [0, 1, 2, 3]
 
 
+FORK = """
+import os, sys
+from cloudexec.transport import s3
+from cloudexec.transport.account import Account
+from cloudexec.transport.credentials import fixed
+from cloudexec.transport.sync import SyncClient
+account = Account("eu-west-1", fixed("a", "b"), endpoints={"s3": sys.argv[1]})
+client = SyncClient(account)
+call = lambda: client.call(s3.get_object("b", "k", owner=""))
+call()
+child = os.fork()
+call()
+if child:
+    os.waitpid(child, 0)
+    call()
+"""
+
+
 def test_a_forked_child_does_not_use_its_parents_connection(serve):
     server = serve(answer(200, b"x"))
-    with SyncClient(server.account()) as client:
-        client.call(GET)
-        client._pid = -1  # as it is seen from a child; forking a process with threads is no test for a suite
-        client.call(GET)
-    assert [request.connection for request in server.requests] == [0, 1]
+    subprocess.run([sys.executable, "-c", FORK, f"http://127.0.0.1:{server.port}"], check=True, timeout=30)
+    assert sorted(request.connection for request in server.requests) == [0, 0, 0, 1]
 
 
 # --- asyncio ---------------------------------------------------------------------------------

@@ -74,19 +74,21 @@ def conversation(
 ) -> Generator[Step, Any, T]:
     """Carry `operation` out. What is sent back is of the type that the step asks for (an `Answer`)."""
     request = operation.request
-    story = _Story(operation, account, policy, budget, chance)
+    story: _Story | None = None  # nearly all operations succeed at once, and have none
     while True:
         credentials = account.credentials.current()
         if credentials is None:
             credentials = yield Renew(None)
-        target, head = account.sign(request, credentials, story.target)
+        target, head = account.sign(request, credentials, story.target if story else None)
+        is_new = story is not None and story.needs_new
+        answer = yield Send(target, head, request.pieces, request.method, operation.wait_s, is_new)
+        if type(answer) is Reply and _is_success(operation, answer):
+            budget.earn(story.repeats if story else 0)
+            return _read(operation, answer)
+        story = story or _Story(operation, account, policy, budget, chance)
         step: Step | None
-        answer = yield Send(target, head, request.pieces, request.method, operation.wait_s, story.needs_new)
         if type(answer) is Lost:
             step = story.lost(answer)
-        elif (200 <= answer.status < 300 or answer.status == 304) and not hides_error(request, answer):
-            budget.earn(story.repeats)
-            return _read(operation, answer)
         else:
             refusal = read_refusal(request, answer)
             if story.may_be_ours(refusal):
@@ -98,6 +100,10 @@ def conversation(
             renewed = yield step
             if renewed is not None and renewed == credentials:
                 raise error_of(operation.what, refusal)  # the source has nothing newer
+
+
+def _is_success(operation: Operation[Any], reply: Reply) -> bool:
+    return (200 <= reply.status < 300 or reply.status == 304) and not hides_error(operation.request, reply)
 
 
 class _Story:

@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 from collections import defaultdict
+from time import monotonic
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -28,6 +29,16 @@ T = TypeVar("T")
 _RECEIVE_BYTES: Final = 64 << 10
 _JOINED_BYTES: Final = 64 << 10  # up to here a body is cheaper copied behind its head than sent apart
 _MOST_VECTORS: Final = 512  # well under IOV_MAX
+_LOOK_AFTER_S: Final = 0.2  # one that was used just now is rarely dead; if it is, the request goes over a new one
+_forks = 0  # how many forks lie between the first process and this one
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 class SyncClient:
@@ -49,15 +60,16 @@ class SyncClient:
         self._read_timeout_s = read_timeout_s
         self._most_idle = most_idle
         self._closing = threading.Event()
+        self._is_closed = False  # the same, without the price of asking an Event for each request
         self._idle: defaultdict[Target, list[_Connection]] = defaultdict(list)
         self._busy: set[_Connection] = set()
-        self._pid = os.getpid()
+        self._forks = _forks
 
     def call(self, operation: Operation[T]) -> T:
         """See Client.call."""
         steps = conversation(operation, self.account, self._policy, self._budget)
         answer: object = None
-        if self._closing.is_set():
+        if self._is_closed:
             raise ConnectionLost(f"{operation.what}: the client was closed", False)
         try:
             while True:
@@ -69,7 +81,7 @@ class SyncClient:
                 elif type(step) is Pause:
                     answer = None
                     self._closing.wait(step.seconds)
-                if self._closing.is_set() and type(answer) is not Reply:
+                if self._is_closed and type(answer) is not Reply:
                     ambiguous = type(answer) is Lost and answer.ambiguous
                     raise ConnectionLost(f"{operation.what}: the client was closed", ambiguous)
         except StopIteration as done:
@@ -78,6 +90,7 @@ class SyncClient:
 
     def close(self) -> None:
         """See Client.close. A second time does nothing."""
+        self._is_closed = True
         self._closing.set()
         for connection in list(self._busy):
             connection.interrupt()  # its thread closes it
@@ -92,7 +105,7 @@ class SyncClient:
         self.close()
 
     def _exchange(self, step: Send) -> Reply | Lost:
-        if self._pid != os.getpid():
+        if self._forks != _forks:
             self._forget()
         idle = self._idle[step.target]
         try:
@@ -102,7 +115,7 @@ class SyncClient:
             return _not_connected(step.target, error)
         self._busy.add(connection)
         try:
-            if self._closing.is_set():
+            if self._is_closed:
                 connection.close()
                 return Lost("the client was closed", ambiguous=False)
             answer = connection.exchange(step, self._read_timeout_s)
@@ -115,14 +128,14 @@ class SyncClient:
             raise
         finally:
             self._busy.discard(connection)
-        if self._closing.is_set():
+        if self._is_closed:
             self.close()  # it may have missed the connection that has just become idle
         return answer
 
     def _forget(self) -> None:
         """We are a child: close its copies of the sockets, which the parent goes on using."""
         inherited = [connection for connections in self._idle.values() for connection in connections]
-        self._idle, self._busy, self._pid = defaultdict(list), set(), os.getpid()
+        self._idle, self._busy, self._forks = defaultdict(list), set(), _forks
         for connection in inherited:
             connection.close()
 
@@ -130,7 +143,7 @@ class SyncClient:
 class _Connection:
     """One socket, which carries one request at a time."""
 
-    __slots__ = ("_is_tls", "_poll", "_socket", "_timeout_s", "_was_used", "stays")
+    __slots__ = ("_is_tls", "_poll", "_socket", "_timeout_s", "_was_used", "stays", "used_s")
 
     def __init__(self, connected: socket.socket, is_tls: bool) -> None:
         self._socket = connected
@@ -140,6 +153,7 @@ class _Connection:
         self._was_used = False
         self._timeout_s = -1.0
         self.stays = False
+        self.used_s = 0.0
 
     def is_stale(self) -> bool:
         """Whether the other side has closed it, or sent what nobody asked for."""
@@ -177,6 +191,7 @@ class _Connection:
                 reason = f"no answer in {timeout_s:g} s"
             return Lost(reason, failure is None, was_idle=was_used and not reader.has_begun)
         self.stays = reader.stays and failure is None
+        self.used_s = monotonic()
         return reader.reply()
 
     def _set_timeout(self, timeout_s: float) -> None:
@@ -244,7 +259,7 @@ def _first_alive(idle: list[_Connection]) -> _Connection | None:
             connection = idle.pop()  # the one used last; another thread may have taken the one that we saw
         except IndexError:
             return None
-        if not connection.is_stale():
+        if monotonic() - connection.used_s < _LOOK_AFTER_S or not connection.is_stale():
             return connection
         connection.close()
 
