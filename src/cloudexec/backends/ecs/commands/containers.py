@@ -396,7 +396,9 @@ class Containers:
 
     def _forget_unanswered(self, now_s: float) -> None:
         """Whatever was started without our knowing is found by the run's name."""
-        self._launcher.forget_unanswered()
+        for launch in self._launcher.forget_unanswered():
+            job = self._asked.pop(launch.token)
+            self._end(job, Ended(job, job.last_stop or stop_for_reason("", "its start was not answered")))
         self._lists_to_come += len(_LISTS_AT_END_S)
         for after_s in _LISTS_AT_END_S:
             self._at(now_s + after_s, self._list_now)
