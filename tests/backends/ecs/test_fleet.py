@@ -455,7 +455,8 @@ def test_a_worker_nobody_here_has_started_is_looked_for_once_it_reports():
     scene.run(3)
     scene.fleet.heard(machine.worker, scene.now_s)
     scene.run(3)
-    assert scene.fleet.arns == {machine.worker: machine.arn}
+    assert scene.fleet.arn_of(machine.worker) == machine.arn
+    assert scene.fleet.n_workers == 1
 
 
 def test_the_reason_for_the_deadline_is_the_last_one_that_was_heard():

@@ -76,7 +76,6 @@ class EcsFleet:
         self._events: deque[FleetEvent] = deque()
         self._wake: Callable[[], None] = lambda: None
         self._threads: ThreadPoolExecutor | None = None
-        self._arns: dict[str, str] = {}  # of workers, also of those that are gone
         self._n_reading_logs = 0
 
     @property
@@ -180,7 +179,6 @@ class EcsFleet:
     # --- requests ---
 
     def _act(self) -> None:
-        self._arns.update(self._fleet.arns)
         for action in self._fleet.take_actions():
             self._begin(self._carry_out, action)
 
@@ -238,14 +236,14 @@ class EcsFleet:
     # --- last words ---
 
     def _may_read_logs(self, news: WorkerEnded) -> bool:
-        is_known = bool(self._target.log_group) and news.worker in self._arns
+        is_known = bool(self._target.log_group and self._fleet.arn_of(news.worker))
         return is_known and self._n_reading_logs < _LOGS_AT_ONCE
 
     def _read_log(self, news: WorkerEnded) -> Callable[[float], None]:
         """The end of a worker with the last lines that it has written."""
         lines: list[str] = []
         try:
-            request = get_log_events_request(self._target, self._arns[news.worker], _LOG_LINES)
+            request = get_log_events_request(self._target, self._fleet.arn_of(news.worker), _LOG_LINES)
             lines = [str(event["message"]) for event in self._ask("logs", "get_log_events", request)["events"]]
         except CloudexecError as error:
             log.info("run %s: the log of worker %s could not be read: %s", self._outfit.run_id, news.worker, error)
@@ -253,7 +251,6 @@ class EcsFleet:
 
     def _log_was_read(self, news: WorkerEnded, words: str, _now_s: float) -> None:
         self._n_reading_logs -= 1
-        self._arns.pop(news.worker, None)
         end = news.end
         if words:
             end = end._replace(detail=f"{end.detail}; its last words:\n{words}\n")

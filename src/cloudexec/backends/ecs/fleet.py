@@ -1,7 +1,7 @@
 """Which tasks to start, watch and stop: what happens comes in, actions and news come out; no clock, no I/O.
 
 Called by: backend.py, which carries out the actions and hands back what the service answers.
-Calls:     launching.py (how fast), watching.py (whom to look at), stops.py (what a stop means).
+Calls:     launching.py (how fast), places.py (where), watching.py (whom to look at), stopping.py, stops.py.
 
     want, heard, left, suspect, drop ──> Fleet ──> RunTask   ──> replied / failed
     adopt, stop_all, tick                  │  ───> Describe  ──> described / describe_failed
@@ -23,6 +23,7 @@ from random import Random
 from typing import Final
 
 from cloudexec.backends.ecs.launching import NEVER, Launcher
+from cloudexec.backends.ecs.places import Places
 from cloudexec.backends.ecs.replies import DescribeReply, RunReply, worker_of
 from cloudexec.backends.ecs.requests import Launch
 from cloudexec.backends.ecs.stopping import WITHIN_S as STOP_WITHIN_S
@@ -65,8 +66,8 @@ class Fleet:
         self._wanted = 0
         self._tasks: dict[str, Task] = {}
         self._by_worker: dict[str, Task] = {}
-        self._counted = dict.fromkeys(Capacity, 0)
-        self._coming = dict.fromkeys(Capacity, 0)  # asked for, not answered yet
+        self._arns: dict[str, str] = {}  # of all workers that were ever known
+        self._places = Places(target)
         self._in_flight: dict[str, Launch] = {}
         self._doubtful: set[str] = set()  # tokens of launches whose answer was lost once: they may have started tasks
         self._gone: set[str] = set()
@@ -75,10 +76,8 @@ class Fleet:
         self._stopper = Stopper()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = count()
-        self._n_up = 0  # workers that have reported, and fill a place
         self._short_since_s: float | None = None  # since then they are too few, and none has come
         self._last_stop: WorkerStop | None = None
-        self._on_demand_owed = 0  # places for which there was no Spot capacity
         self._lists_to_come = 0
         self._closing = ""
         self._now_s = 0.0
@@ -93,12 +92,11 @@ class Fleet:
     @property
     def n_workers(self) -> int:
         """Workers that are up or on their way."""
-        return sum(self._counted.values()) + sum(self._coming.values())
+        return self._places.n_filled
 
-    @property
-    def arns(self) -> dict[str, str]:
-        """Tasks that are not known to be over, by worker."""
-        return {worker: task.arn for worker, task in self._by_worker.items()}
+    def arn_of(self, worker: str) -> str:
+        """The task that a worker is, or was; "" if that is not known."""
+        return self._arns.get(worker, "")
 
     @property
     def is_over(self) -> bool:
@@ -295,14 +293,14 @@ class Fleet:
     def _is_up(self, task: Task, now_s: float) -> None:
         if not task.heard:
             task.heard = True
-            self._n_up += task.counted
+            self._places.up(task)
             if self._short_since_s is not None:
                 self._short_since_s = now_s  # there is progress
 
     @property
     def _is_lacking(self) -> bool:
         """Whether a place has no task."""
-        return not self._closing and (self._n_free > 0 or any(self._coming.values()))
+        return not self._closing and (self._n_free > 0 or self._places.is_waiting)
 
     def _launch(self, now_s: float) -> None:
         while len(self._in_flight) < self._launcher.limits.in_flight:
@@ -311,7 +309,7 @@ class Fleet:
                 break
             self._in_flight[launch.token] = launch
             self._actions.append(RunTask(launch))
-        if self._n_up >= self._wanted:
+        if self._places.n_up >= self._wanted:
             self._short_since_s = None
         elif self._short_since_s is None:
             self._short_since_s = now_s
@@ -320,26 +318,17 @@ class Fleet:
         launch = None if self._closing else self._launcher.repeat(now_s)
         if launch is not None:
             return launch  # its tasks are coming already
-        for capacity, n_tasks in self._places():
+        for capacity, n_tasks in self._places.next(self._n_free):
             launch = self._launcher.next(capacity, n_tasks, now_s)
             if launch is not None:
-                self._coming[capacity] += launch.count
+                self._places.asked(launch)
                 return launch
         return None
-
-    def _places(self) -> list[tuple[Capacity, int]]:
-        """Where the next tasks should run, and how many."""
-        n_free, n_on_demand = self._n_free, 0
-        if self._target.capacity is Capacity.SPOT:
-            n_there = self._counted[Capacity.ON_DEMAND] + self._coming[Capacity.ON_DEMAND]
-            n_on_demand = max(0, min(n_free, self._target.on_demand_base + self._on_demand_owed - n_there))
-        places = [(Capacity.ON_DEMAND, n_on_demand), (self._target.capacity, n_free - n_on_demand)]
-        return [(capacity, n_tasks) for capacity, n_tasks in places if n_tasks > 0]
 
     def _launch_at_s(self) -> float:
         if len(self._in_flight) >= self._launcher.limits.in_flight:
             return NEVER
-        ready_s = [self._launcher.ready_at(*place, self._now_s) for place in self._places()]
+        ready_s = [self._launcher.ready_at(*place, self._now_s) for place in self._places.next(self._n_free)]
         if not self._closing:
             ready_s.append(self._launcher.repeat_at(self._now_s))
         return min(ready_s, default=NEVER)
@@ -350,7 +339,8 @@ class Fleet:
         self._gone.discard(worker_of(arn))
         task = Task(arn, capacity, now_s)
         self._tasks[arn] = self._by_worker[worker_of(arn)] = task
-        self._counted[capacity] += 1
+        self._arns[task.worker] = arn
+        self._places.fill(task)
         self._launcher.started(capacity)
         self._watch.soon(arn, now_s)
         self._at(now_s + self._start_within_s, lambda at_s: self._start_late(task, at_s))
@@ -362,7 +352,7 @@ class Fleet:
 
     def _no_longer_coming(self, launch: Launch) -> None:
         if self._in_flight.pop(launch.token, None) is not None:
-            self._coming[launch.capacity] -= launch.count
+            self._places.answered(launch)
 
     def _refused(self, launch: Launch, error: CloudexecError, now_s: float) -> None:
         """This time nothing was started; what an earlier try of the same launch did is another question."""
@@ -390,7 +380,7 @@ class Fleet:
             self._wanted = max(0, self._wanted - n_tasks)
             self._news.append(NotStarted(stop.as_failed_start()))
         elif stop.retry_elsewhere and capacity is Capacity.SPOT and self._target.fallback is Fallback.ON_DEMAND:
-            self._on_demand_owed += n_tasks
+            self._places.owe(n_tasks)
             self._divert(n_tasks, stop)
         else:
             self._launcher.no_capacity(capacity, now_s)
@@ -457,7 +447,7 @@ class Fleet:
             self._vacate(task)
             self._news.append(WorkerEnded(task.worker, stop.as_end(task.worker)))
         elif task.counted:
-            self._uncount(task)
+            self._places.empty(task)
             self._not_started(task.capacity, 1, stop, now_s)
 
     def _forget(self, task: Task) -> None:
@@ -470,15 +460,8 @@ class Fleet:
     def _vacate(self, task: Task) -> None:
         """Its place is not to be filled again, unless somebody wants more."""
         if task.counted:
-            self._uncount(task)
+            self._places.empty(task)
             self._wanted = max(0, self._wanted - 1)
-
-    def _uncount(self, task: Task) -> None:
-        task.counted = False
-        self._n_up -= task.heard
-        self._counted[task.capacity] -= 1
-        if task.capacity is Capacity.ON_DEMAND and self._on_demand_owed:
-            self._on_demand_owed -= 1  # the next one tries Spot again
 
     # --- stopping ---
 
@@ -499,7 +482,7 @@ class Fleet:
     def _drop_unanswered(self, now_s: float) -> None:
         """Whoever was started without our knowing is found by the run's name."""
         for launch in self._launcher.forget_unanswered():
-            self._coming[launch.capacity] -= launch.count
+            self._places.answered(launch)
         self._lists_to_come += len(_LISTS_AT_END_S)
         for after_s in _LISTS_AT_END_S:
             self._at(now_s + after_s, self._list_now)
