@@ -5,9 +5,10 @@ import pytest
 from cloudexec import errors
 from cloudexec.backends.ecs.replies import read_task
 from cloudexec.backends.ecs.stops import StopKind, late_start, stop_for_error, stop_for_reason, stop_of
-from cloudexec.engine.verdicts import breakdown_of
+from cloudexec.engine.verdicts import breakdown_of, failure_of
 from cloudexec.errors import AccessDenied, AwsError, ConnectionLost, Throttled
-from cloudexec.ledger.calls import Cause
+from cloudexec.ledger.calls import Call, CallOptions, Cause
+from cloudexec.ledger.pace import Estimate
 
 
 def stopped(code="", reason="", exit_code=None, container="", started=True):
@@ -157,6 +158,23 @@ def test_an_executor_without_workers_says_why(task, kind):
     stop = stop_of(task)
     error = breakdown_of(stop.as_failed_start())
     assert type(error) is kind
+    assert stop.text in error.what
+    assert error.remedy == stop.remedy
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        pytest.param(stopped("SpotInterruption", "Your Spot Task was interrupted."), errors.TaskStopped, id="spot"),
+        pytest.param(stopped(EXITED, "", 137, "OutOfMemoryError: x"), errors.OutOfMemory, id="memory"),
+    ],
+)
+def test_a_call_whose_worker_stopped_once_too_often_says_why(task, kind):
+    stop = stop_of(task)
+    call = Call(17, Estimate(), CallOptions(), 0)
+    error = failure_of(call, stop.as_end("abc"), "call r1/17")
+    assert type(error) is kind
+    assert error.what.startswith("call r1/17")
     assert stop.text in error.what
     assert error.remedy == stop.remedy
 
