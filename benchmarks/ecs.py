@@ -2,6 +2,7 @@
 
     --rounds N   medians of so many rounds (3)        --only WORD      columns whose name has WORD in it
     --quick      one round without the long rows      --json FILE      every single figure, too
+    --urgent     ahead of everything else on the machine (Linux, root): for one that is not idle
     --lithops PYTHON   an interpreter that has Lithops (cloud/lithops_env.sh makes one); without it, no such column
 
 Called by: scripts/bench_ecs.sh.   Calls: cloud/measures.py and cloud/lithops_measures.py, in fresh processes.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -30,6 +32,7 @@ WIDE: Final = "125 x 8"
 NARROW: Final = "1,000 x 1"
 LITHOPS: Final = "Lithops"
 _SHAPES: Final = {WIDE: "125x8", NARROW: "1000x1"}
+_URGENT: Final = -15
 _HERE: Final = Path(__file__).parent
 
 Key = tuple[str, str]  # column, measure
@@ -101,7 +104,9 @@ def measures_of(column: str, quick: bool) -> list[str]:
 # --- measuring ---
 
 
-def measure(columns: list[str], rounds: int, quick: bool, lithops: str | None) -> tuple[Samples, list[str]]:
+def measure(
+    columns: list[str], rounds: int, *, quick: bool, lithops: str | None, urgent: bool
+) -> tuple[Samples, list[str]]:
     """All samples by column and measure, and what went wrong."""
     samples: Samples = {}
     problems: list[str] = []
@@ -109,7 +114,7 @@ def measure(columns: list[str], rounds: int, quick: bool, lithops: str | None) -
         first = number % len(columns)
         for column in columns[first:] + columns[:first]:
             show(f"round {number + 1} of {rounds}: {column}")
-            figures, problem = measure_once(column, measures_of(column, quick), lithops)
+            figures, problem = measure_once(column, measures_of(column, quick), lithops, urgent)
             for name, sample in figures.items():
                 samples.setdefault((column, name), []).append(sample)
             if problem:
@@ -118,7 +123,9 @@ def measure(columns: list[str], rounds: int, quick: bool, lithops: str | None) -
     return samples, problems
 
 
-def measure_once(column: str, measures: list[str], lithops: str | None) -> tuple[dict[str, dict[str, float]], str]:
+def measure_once(
+    column: str, measures: list[str], lithops: str | None, urgent: bool
+) -> tuple[dict[str, dict[str, float]], str]:
     """The figures of one fresh process by measure, and why some are missing."""
     if column == LITHOPS:
         command = [str(lithops), "-m", "cloud.lithops_measures", sys.executable, str(CONCURRENCY), *measures]
@@ -127,6 +134,8 @@ def measure_once(column: str, measures: list[str], lithops: str | None) -> tuple
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_HERE, start_new_session=True
     )
+    if urgent:
+        put_first(process.pid)
     problem = ""
     try:
         output, errors = process.communicate(timeout=LIMIT_S)
@@ -143,6 +152,14 @@ def measure_once(column: str, measures: list[str], lithops: str | None) -> tuple
     if column == LITHOPS and "calls:1000:1.0" in figures:
         figures[_BURST] = figures["calls:1000:1.0"]
     return figures, problem
+
+
+def put_first(pid: int) -> None:
+    """Let a process that leads a session, and what it starts, run before others. Errors: OSError."""
+    os.setpriority(os.PRIO_PROCESS, pid, _URGENT)
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists():  # then only the niceness of whole sessions counts
+        group.write_text(str(_URGENT))
 
 
 # --- the table ---
@@ -222,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.time()
     print(f"{machine()}; {CONCURRENCY:,} slots as workers x slots; medians of {rounds} rounds")
     print("emulated AWS on loopback: S3 20 ms, SQS 15 ms, RunTask 150 ms; workers are simulated")
-    samples, problems = measure(columns, rounds, options.quick, options.lithops)
+    samples, problems = measure(columns, rounds, quick=options.quick, lithops=options.lithops, urgent=options.urgent)
     table = lines(ROWS, columns, samples)
     print(aligned(table))
     for problem in problems:
@@ -241,6 +258,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many rounds (3)")
     parser.add_argument("--only", default="", metavar="WORD", help="columns whose name has WORD in it")
     parser.add_argument("--quick", action="store_true", help="one round without the long rows")
+    parser.add_argument("--urgent", action="store_true", help="ahead of everything else on the machine (root)")
     parser.add_argument("--lithops", metavar="PYTHON", help="an interpreter that has Lithops")
     parser.add_argument("--json", metavar="FILE", help="write every single figure")
     return parser.parse_args(arguments)
