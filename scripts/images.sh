@@ -173,6 +173,7 @@ build() {  # PYTHON
 mkdir -p "$home"
 exec 9>"$home/lock"
 flock 9  # two builds must not make the same thing
+rm -rf "$home"/base.???? "$home"/worker.????  # of a build that broke off
 write_settings
 export CONTAINERS_CONF=$home/containers.conf CONTAINERS_STORAGE_CONF=$home/storage.conf
 
