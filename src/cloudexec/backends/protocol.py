@@ -147,7 +147,17 @@ class Broken(NamedTuple):
 
 
 Event = (
-    LaneUp | LaneDown | WorkerDown | StartFailed | Outcomes | InitializerError | Heard | Taken | Requeued | GivenBack | Broken
+    LaneUp
+    | LaneDown
+    | WorkerDown
+    | StartFailed
+    | Outcomes
+    | InitializerError
+    | Heard
+    | Taken
+    | Requeued
+    | GivenBack
+    | Broken
 )
 
 
@@ -174,6 +184,10 @@ class Backend(Protocol):
 
     def recall(self, lane: str) -> int:
         """Take back what a lane has not started; how many of its last calls that were."""
+        ...
+
+    def recall_queue(self) -> list[tuple[int, int]]:
+        """Take out of the shared queue what no slot has taken; each (number, attempt). Where there is a queue."""
         ...
 
     def unstarted(self, lane: str) -> int:

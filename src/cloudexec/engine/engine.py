@@ -68,6 +68,7 @@ from cloudexec.wire.messages import Outcome, Verdict
 _ANSWER_WITHIN_S: Final = 10.0
 _LEAVE_GRACE_S: Final = 2.0
 _STOP_AGAIN_S: Final = 0.05
+_SETTLE_S: Final = 0.05
 _BURST: Final = 4  # submissions found at once
 _GATHER_S: Final = 0.001
 
@@ -101,6 +102,8 @@ class Engine:
         self._withdrawn: list[OutboundCall] = []
         self._stopping: list[OutboundCall] = []
         self._stop_again_at = NEVER
+        self._settle_at = NEVER
+        self._taken: set[int] = set()  # calls of a shared queue that slots must have, though nobody has told yet
         self._left: list[OutboundCall] = []  # to whom RunDetached is to be told
         self._asleep = False
         self._in_burst = False
@@ -208,8 +211,10 @@ class Engine:
         """Whether a call has started, and is not over."""
         with self._lock:
             lane = call.lane
-            if call.state is not State.PLACED or lane is None or lane == self._queue or self._dead:
+            if call.state is not State.PLACED or lane is None or self._dead:
                 return False
+            if lane == self._queue:
+                return call.number in self._taken
             unstarted = self._backend.unstarted(lane)
             return call.number not in self._ledger.last_calls(lane, unstarted)
 
@@ -293,7 +298,9 @@ class Engine:
         if call.lane is not None:
             self._recall(call.lane, now_s)
         cancelled = self._cancel_pending(call)
-        self._ledger.settle(now_s)
+        if call.lane == self._queue and call.state is State.PLACED:
+            self._taken.add(call.number)  # it is not in the queue any more, so that a slot has it
+        self._settle_later(now_s)
         return cancelled
 
     def _drop(self, calls: list[OutboundCall], now_s: float) -> None:
@@ -301,12 +308,22 @@ class Engine:
             self._recall(lane, now_s)
         for call in calls:
             self._cancel_pending(call)
-        self._ledger.settle(now_s)
+        self._settle_later(now_s)
+
+    def _settle_later(self, now_s: float) -> None:
+        """Free slots get new calls: those of a queue a little later, for who cancels one call may cancel more."""
+        if self._queue is None:
+            self._ledger.settle(now_s)
+        else:
+            self._settle_at = now_s + _SETTLE_S
 
     def _recall(self, lane: str, now_s: float) -> None:
         """Take back what a lane has not started; what the ledger has just given it must have left first."""
         self._act(now_s)
-        self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
+        if lane == self._queue:
+            self._ledger.recalled(lane, self._backend.recall_queue())
+        else:
+            self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
 
     def _cancel_pending(self, call: OutboundCall) -> bool:
         if call.number not in self._open or not self._ledger.cancel(call):
@@ -331,6 +348,8 @@ class Engine:
     def _cancel_all(self, now_s: float, *, kill: bool) -> None:
         for lane in self._ledger.lane_counts():
             self._recall(lane, now_s)
+        if self._queue is not None and not kill:
+            self._recall(self._queue, now_s)
         for call in self._ledger.pending_calls():
             assert isinstance(call, OutboundCall)
             if self._cancel_pending(call):
@@ -372,10 +391,14 @@ class Engine:
                 self._ledger.tick(now_s)
             if now_s >= self._stop_again_at:
                 self._stop(self._stopping, now_s)
+            if now_s >= self._settle_at:
+                self._settle_at = NEVER
+                self._ledger.settle(now_s)
             self._act(now_s)
             ends, self._ends = self._ends, []
             for end in ends:
                 self._open.pop(end.call.number, None)
+                self._taken.discard(end.call.number)
             withdrawn, self._withdrawn = self._withdrawn, []
             left, self._left = self._left, []
             over = self._closing and not self._open and not self._inbox
@@ -392,7 +415,7 @@ class Engine:
         if self._inbox or self._requests or self._ends or (self._closing and not self._open):
             self._asleep = False
             return self._backend.poll(0)
-        deadline = min(self._ledger.next_deadline, self._stop_again_at)
+        deadline = min(self._ledger.next_deadline, self._stop_again_at, self._settle_at)
         timeout_s = None if deadline == NEVER else max(0.0, deadline - time.monotonic())
         events = self._backend.poll(timeout_s)
         self._asleep = False

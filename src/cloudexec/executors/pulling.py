@@ -138,6 +138,8 @@ class PullingRun:
         self.backend = PullBackend(run_id, self._plan, self._close, adopted=adopted is not None)
         blobs = BlobBook(_LazyBlobs(self), address_of)
         self._packer = Packer(blobs, INLINE_BYTES, settings.modules)
+        if settings.initializer is not None:
+            self._packer.check((settings.initializer, settings.initargs))
 
     def core(self, kind: Callable[..., Core] = Core) -> Core:
         """The executor's inside."""

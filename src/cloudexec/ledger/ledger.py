@@ -253,6 +253,14 @@ class Ledger:
                     self._placing.look_at(holder)
         self._placing.fill(now_s)
 
+    def recalled(self, queue_id: str, attempts: Iterable[tuple[int, int]]) -> None:
+        """Attempts, each (number, attempt), were taken out of a shared queue. They are placed again by the next event."""
+        queue = self._queues[queue_id]
+        for number, attempt in attempts:
+            call = queue.calls.get(number)
+            if call is not None and attempt == call.attempts:  # else it is an old message of a call that is elsewhere
+                self._take_back(queue, [call])
+
     def adopt(self, queue_id: str, calls: Iterable[Call], now_s: float) -> None:
         """Calls of an earlier client that lie in a shared queue, or are held by workers not heard of yet."""
         queue = self._queues[queue_id]

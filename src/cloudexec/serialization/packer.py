@@ -113,6 +113,14 @@ class Packer:
         call = PackedCall(1, 1, self.with_modules(nothing, packed.modules), packed.packed)
         return encode_batch([call]), (*packed.refs, *(module.bundle for module in call.function.modules))
 
+    def check(self, arguments: tuple[Any, ...]) -> None:
+        """See that arguments can be pickled, without keeping anything. Errors: UnpicklableArgument."""
+        try:
+            dumps(arguments)
+        except Exception as error:
+            which = _first_unpicklable(arguments, {})
+            raise UnpicklableArgument(f"{which} cannot be pickled: {error}") from error
+
     def add_use(self, refs: tuple[BlobRef, ...]) -> None:
         """One more call needs these blobs."""
         if refs:

@@ -98,6 +98,10 @@ class LocalBackend:
         """See Backend."""
         return self._host.recall(lane)
 
+    def recall_queue(self) -> list[tuple[int, int]]:
+        """See Backend. There is none."""
+        return []
+
     def unstarted(self, lane: str) -> int:
         """See Backend."""
         return self._host.unstarted(lane)

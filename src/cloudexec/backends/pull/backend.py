@@ -49,7 +49,7 @@ from cloudexec.wire.mail import (
     from_text,
     to_text,
 )
-from cloudexec.wire.messages import Outcome, Verdict, encode_batch
+from cloudexec.wire.messages import Outcome, Verdict, decode_batch, encode_batch
 from cloudexec.wire.parts import sole_part, unpack_parts
 
 log = logging.getLogger(__name__)
@@ -175,6 +175,13 @@ class PullBackend:
     def recall(self, lane: str) -> int:
         """See Backend. What lies in the queue may be in a worker's hands by now."""
         return 0
+
+    def recall_queue(self) -> list[tuple[int, int]]:
+        """See Backend. Asks the queue, which takes two round trips or more."""
+        found: list[tuple[int, int]] = []
+        if self._mailroom is not None and self._loop is not None:
+            _complete(self._loop, self._recall_into(found))
+        return found
 
     def unstarted(self, lane: str) -> int:
         """See Backend."""
@@ -357,6 +364,18 @@ class PullBackend:
         assert self._mailroom is not None
         text = to_text(self._plan.seal, Kind.BATCH, encode_batch([call.for_wire() for call in calls]))
         self._mailroom.send(text, [(call.number, call.attempts) for call in calls])
+
+    async def _recall_into(self, found: list[tuple[int, int]]) -> None:
+        assert self._mailroom is not None
+        for attempts in self._mailroom.take_unsent():
+            found += attempts
+        for text in await self._mailroom.take_back():
+            try:
+                batch = decode_batch(from_text(self._plan.seal, Kind.BATCH, text))
+            except WireError as error:
+                log.error("run %s: a message that is no batch was removed: %s", self._run_id, error)
+            else:
+                found += [(call.number, call.attempt) for call in batch.calls]
 
     def _on_sent(self, tokens: list[list[tuple[int, int]]]) -> None:
         for attempts in tokens:

@@ -29,6 +29,8 @@ _MANY: Final = 5  # messages at once: more wait, for a queue often gives fewer t
 _SEND_BYTES: Final = 1_000_000  # of one request; the service's limit is 1 MiB
 _WAIT_S: Final = 20
 _VISIBILITY_S: Final = 60  # of a report that was read and is not in the journal yet
+_EMPTY_RECEIVES: Final = 2  # a short poll may miss a message
+_SENDS_WITHIN_S: Final = 2.0
 _PAUSE_S: Final = 0.2
 _PAUSE_MOST_S: Final = 10.0
 
@@ -93,6 +95,34 @@ class Mailroom:
         if receipts and self._n_deleting < _DELETERS_MOST:
             self._n_deleting += 1
             self._begin(self._delete_all())
+
+    def take_unsent(self) -> list[Any]:
+        """Tokens of messages that were to be sent, and now will not be."""
+        tokens = [parcel.token for parcel in self._outbox]
+        self._outbox.clear()
+        return tokens
+
+    async def take_back(self) -> list[str]:
+        """Messages of the work queue that nobody had received; they are gone from there for certain."""
+        deadline = self._loop.time() + _SENDS_WITHIN_S
+        while self._n_sending and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        taken: list[str] = []
+        n_empty = 0
+        try:
+            while n_empty < _EMPTY_RECEIVES:
+                messages = await self._client.call(
+                    sqs.receive_messages(self._work_queue, wait_s=0, visibility_s=_VISIBILITY_S)
+                )
+                n_empty = 0 if messages else n_empty + 1
+                if messages:
+                    receipts = [message.receipt for message in messages]
+                    failures = await self._client.call(sqs.delete_messages(self._work_queue, receipts))
+                    failed = {failure.index for failure in failures}  # these come back to the queue by themselves
+                    taken += [message.body for index, message in enumerate(messages) if index not in failed]
+        except CloudexecError as error:
+            log.info("taking calls back was interrupted: %s", error)
+        return taken
 
     async def flush(self, within_s: float) -> bool:
         """Wait until everything is sent and deleted; whether that was so in time."""

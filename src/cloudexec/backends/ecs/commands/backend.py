@@ -115,6 +115,10 @@ class CommandBackend:
         """See Backend."""
         return int(self._containers.take_back(lane))
 
+    def recall_queue(self) -> list[tuple[int, int]]:
+        """See Backend. There is none."""
+        return []
+
     def unstarted(self, lane: str) -> int:
         """See Backend."""
         return int(self._containers.is_waiting(lane))
