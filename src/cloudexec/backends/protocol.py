@@ -146,19 +146,9 @@ class Broken(NamedTuple):
     error: CloudexecError
 
 
-Event = (
-    LaneUp
-    | LaneDown
-    | WorkerDown
-    | StartFailed
-    | Outcomes
-    | InitializerError
-    | Heard
-    | Taken
-    | Requeued
-    | GivenBack
-    | Broken
-)
+CallEvent = Outcomes | Taken | Requeued | GivenBack
+SlotEvent = LaneUp | LaneDown | WorkerDown | Heard
+Event = CallEvent | SlotEvent | StartFailed | InitializerError | Broken
 
 
 class Backend(Protocol):

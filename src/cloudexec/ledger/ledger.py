@@ -254,7 +254,7 @@ class Ledger:
         self._placing.fill(now_s)
 
     def recalled(self, queue_id: str, attempts: Iterable[tuple[int, int]]) -> None:
-        """Attempts, each (number, attempt), were taken out of a shared queue. They are placed again by the next event."""
+        """Attempts, each (number, attempt), were taken out of a shared queue. The next event places them again."""
         queue = self._queues[queue_id]
         for number, attempt in attempts:
             call = queue.calls.get(number)
