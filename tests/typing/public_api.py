@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from cloudexec import CallStats, Future, LocalExecutor, Retry, RunFacts
+from cloudexec import CallStats, Command, CommandResult, ECSExecutor, Future, LocalExecutor, Retry, RunFacts
 
 
 def double(x: int, /, *, times: int = 1) -> int:
@@ -45,6 +45,14 @@ def a_task_may_be_anything_that_can_be_called(executor: LocalExecutor) -> None:
     from_method: Future[bool] = executor.submit(Path("a").exists)
     nothing: Future[None] = executor.submit(print, "hello")
     executor.submit(3)  # type: ignore[arg-type]  # it cannot be called
+
+
+def a_command_gives_its_result(executor: ECSExecutor) -> None:
+    future = executor.submit(Command(["python", "script.py"], env={"A": "1"}, task_definition="model", check=False))
+    right: Future[CommandResult] = future
+    code: int = future.result().exit_code
+    executor.submit(Command(["python"]), "script.py")  # type: ignore[call-arg]  # its arguments are its own
+    Command(["python", 3])  # type: ignore[list-item]  # words are texts
 
 
 def own_options_are_not_arguments_of_submit(executor: LocalExecutor) -> None:
