@@ -104,6 +104,7 @@ def test_another_exit_code_is_an_error_of_the_commands_own(code, remedy):
     assert ARN in error.what
     assert remedy in error.remedy
     assert error.result.task_arn == ARN
+    assert str(error.__cause__) == f'\n"""\nCommandFailed, task {ARN}\n"""'
 
 
 def test_without_check_it_is_a_result():

@@ -24,7 +24,9 @@ _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)  # Logs answers some ten such reque
 def read_log(ask: Ask, target: EcsTarget, arn: str, n_lines: int | None, pause: Callable[[float], Any]) -> str:
     """The last lines of a task's log; None: all, up to one megabyte. Those that errors show are read in any case."""
     if not target.log_group:
-        return "(no log: the task definition does not send one to CloudWatch Logs)\n"
+        what = "the task definition does not send one to CloudWatch Logs"
+        images = "; for an image, give the executor log_group= and execution_role=" if target.image else ""
+        return f"(no log: {what}{images})\n"
     most = MOST_LOG_BYTES if n_lines is None else max(n_lines, TAIL_LINES)  # no line is shorter than a byte
     try:
         return last_lines(_paged(ask, target, arn, most, pause), n_lines)

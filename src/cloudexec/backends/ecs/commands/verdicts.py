@@ -1,6 +1,6 @@
 """What the ledger is told of a command's end; no I/O happens here.
 
-Called by: backend.py.   Calls: jobs.py, serialization (packs), command.py.
+Called by: backend.py.   Calls: jobs.py, command.py.
 
     its own exit     -> an outcome: CommandResult, or CommandFailed, which is an error of the call's own
     memory           -> the lane's end, out of memory      somebody stopped it -> TaskStopped, which is not tried again
@@ -21,7 +21,6 @@ from cloudexec.command import TAIL_LINES, CommandResult, last_lines
 from cloudexec.errors import CloudexecError, CommandFailed, TaskStopped
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Cause
-from cloudexec.serialization.failures import pack_failure
 from cloudexec.wire.messages import Outcome, Verdict
 from cloudexec.wire.parts import pack_parts
 
@@ -60,9 +59,8 @@ def _exit(ended: Ended, log: str) -> Outcomes:
     try:
         value = ended.job.order.command.checked(result, _EXITS.get(result.exit_code))
     except CommandFailed as error:
-        return _outcome(ended, Verdict.RAISED, pack_failure(error), result.started_s, result.stopped_s)
-    packed = pack_parts((pickle.dumps(value, pickle.HIGHEST_PROTOCOL),))
-    return _outcome(ended, Verdict.RETURNED, packed, result.started_s, result.stopped_s)
+        return _outcome(ended, Verdict.RAISED, _failure(ended, error), result.started_s, result.stopped_s)
+    return _outcome(ended, Verdict.RETURNED, _packed(value), result.started_s, result.stopped_s)
 
 
 def _result(ended: Ended, log: str) -> CommandResult | None:
@@ -108,7 +106,17 @@ def _words(ended: Ended, log: str) -> str:
 
 
 def _refused(ended: Ended, error: CloudexecError) -> Outcomes:
-    return _outcome(ended, Verdict.REFUSED, pack_failure(error), 0.0, 0.0)
+    return _outcome(ended, Verdict.REFUSED, _failure(ended, error), 0.0, 0.0)
+
+
+def _failure(ended: Ended, error: CloudexecError) -> bytes:
+    """Where a call's exception has the worker's traceback, that of a command says where it happened."""
+    where = f"task {ended.state.arn}" if ended.state is not None else "no task"
+    return _packed((error, f"{type(error).__name__}, {where}\n"))
+
+
+def _packed(value: object) -> bytes:
+    return pack_parts((pickle.dumps(value, pickle.HIGHEST_PROTOCOL),))
 
 
 def _outcome(ended: Ended, verdict: Verdict, value: bytes, started_s: float, finished_s: float) -> Outcomes:
