@@ -25,12 +25,12 @@ def say(*words):
 
 
 def test_a_script_that_runs_out_completes_its_calls_first(run_script, tmp_path):
-    run_script("""
+    run_script(f"""
         import pathlib, time
 
         def work(number):
             time.sleep(0.1)
-            pathlib.Path(f"result-{number}").touch()
+            pathlib.Path({str(tmp_path)!r}, "result-" + str(number)).touch()
 
         ex = NewExecutor(2)
         for number in range(6):
@@ -196,16 +196,22 @@ except KeyboardInterrupt:
 # --- killed ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def orphan_s(kind):
+    """How long a call lasts that has lost its client: in containers it is finished, elsewhere it is killed."""
+    return 3 if kind.in_containers else 600
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT], ids=lambda n: n.name
 )
-def test_a_client_killed_by_a_signal_leaves_no_worker_and_no_file(start_script, kind, number):
+def test_a_client_killed_by_a_signal_leaves_no_worker_and_no_file(start_script, kind, number, orphan_s):
     script = start_script(
         SAY_PIDS
-        + """
+        + f"""
 ex = NewExecutor(2)
 big = bytes(5_000_000)
-futures = [ex.submit(busy), ex.submit(len, big), ex.submit(bytes, 5_000_000)]
+futures = [ex.submit(busy, {orphan_s}), ex.submit(len, big), ex.submit(bytes, 5_000_000)]
 futures[1].result()
 say(*ex.submit(pids).result())
 time.sleep(600)
@@ -218,13 +224,13 @@ time.sleep(600)
     eventually(lambda: not kind.left_behind(script.pid))
 
 
-def test_a_client_that_leaves_by_os_exit_leaves_no_worker_and_no_file(start_script, kind):
+def test_a_client_that_leaves_by_os_exit_leaves_no_worker_and_no_file(start_script, kind, orphan_s):
     script = start_script(
         SAY_PIDS
-        + """
+        + f"""
 ex = NewExecutor(1)
 say(*ex.submit(pids).result())
-ex.submit(busy)
+ex.submit(busy, {orphan_s})
 os._exit(7)
 """
     )

@@ -25,12 +25,15 @@ class ExecutorKind:
     """One executor class with the settings that make it run here.
 
     left_behind: what executors of a client process, by its pid, have left besides processes of its own.
+    in_containers: workers live elsewhere. They do not inherit the client's environment, each takes a container to
+    start, and what runs in them when the client dies is finished, for whoever attaches to the run.
     """
 
     name: str
     home: str  # "module:class"
     set_up: Callable[[], dict[str, Any]] = dict
     left_behind: Callable[[int], list[str]] = lambda _pid: []
+    in_containers: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -78,14 +81,18 @@ def pocket() -> PocketAWS:
 
 # Workers look at things more often than they would in a real account, so that tests need not wait.
 QUICK = {"control_every_s": 0.2, "tell_after_s": 0.05, "beat_every_s": 1.0, "visibility_s": 10.0}
+CLIENT_TIMEOUT_S = 6.0  # a client that is silent for so long on a busy machine is dead, not slow
 
 
 def _on_ecs() -> dict[str, Any]:
-    return {**pocket().ecs_setup(), "tuning": QUICK}
+    return {**pocket().ecs_setup(), "tuning": QUICK, "client_timeout_s": CLIENT_TIMEOUT_S}
 
 
 def _tasks_of(pid: int) -> list[str]:
-    """Tasks that executors of a client process have left running."""
+    """Tasks that executors of a client process have left running.
+
+    Queues and objects of a client that was killed stay on purpose: with them another client can attach.
+    """
     return [
         task.arn
         for task in pocket().tasks()
@@ -96,5 +103,5 @@ def _tasks_of(pid: int) -> list[str]:
 
 EXECUTORS = [
     ExecutorKind(name="local", home="cloudexec:LocalExecutor", left_behind=_directories_of),
-    ExecutorKind(name="ecs", home="cloudexec:ECSExecutor", set_up=_on_ecs, left_behind=_tasks_of),
+    ExecutorKind(name="ecs", home="cloudexec:ECSExecutor", set_up=_on_ecs, left_behind=_tasks_of, in_containers=True),
 ]

@@ -215,6 +215,8 @@ class Engine:
                 return False
             if lane == self._queue:
                 return call.number in self._taken
+            if self._queue is not None:  # a worker has it, and gives nothing back
+                return True
             unstarted = self._backend.unstarted(lane)
             return call.number not in self._ledger.last_calls(lane, unstarted)
 

@@ -1,7 +1,8 @@
 """The object that all workers of a run read: the client's heartbeat, and what they shall do.
 
 Called by: backend.py, on its loop.   Calls: transport.s3 through an asyncio client, wire.mail.
-Schedule:  written when it changes, and every BEAT_S as heartbeat: 0.05 requests a second.
+Schedule:  written when it changes, and every BEAT_S as heartbeat: 0.05 requests a second. More often only where
+           workers are told to take a silent client for dead sooner than usual.
 Whoever writes it owns the run. Each write asks that the object is still the one that we wrote; if it is not, another
 client has taken the run over, and this one must stop.
 """
@@ -25,6 +26,7 @@ from cloudexec.wire.mail import Control, decode_control, encode_control
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 20.0
+_BEATS_UNTIL_STALE: Final = 4  # a beat or two may be late, or fail and be tried again
 _STOPS_MOST: Final = 5000
 _AGAIN_S: Final = 1.0
 _REMOVED: Final = "the run's objects were removed by somebody else"
@@ -63,11 +65,27 @@ def _began(pid: int) -> str:
         return ""
 
 
+def beat_every_s(stale_s: float) -> float:
+    """How often a client must show that it lives, if workers take it for dead after `stale_s`."""
+    return min(BEAT_S, stale_s / _BEATS_UNTIL_STALE)
+
+
 class ControlWriter:
     """Keeps the control object as it should be."""
 
-    def __init__(self, client: AsyncClient, seal: Seal, bucket: str, key: str, owner: str, etag: str | None) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        seal: Seal,
+        bucket: str,
+        key: str,
+        owner: str,
+        etag: str | None,
+        *,
+        beat_s: float = BEAT_S,
+    ) -> None:
         self._client = client
+        self._beat_s = beat_s
         self._seal = seal
         self._bucket, self._key, self._owner = bucket, key, owner
         self._etag = etag  # of the object as we know it; None: there is none yet
@@ -103,7 +121,7 @@ class ControlWriter:
         """Write whenever something changes, and as heartbeat. Errors: RunTakenOver."""
         while True:
             try:
-                await asyncio.wait_for(self._changed.wait(), BEAT_S)
+                await asyncio.wait_for(self._changed.wait(), self._beat_s)
             except asyncio.TimeoutError:
                 pass
             self._changed.clear()
