@@ -36,6 +36,11 @@ def wait_for(path: str) -> str:
     return "seen"
 
 
+def note_and_wait(diary: str, gate: str) -> str:
+    note(diary, os.getpid())
+    return wait_for(gate)
+
+
 def run_into_wall(path: str) -> None:
     """Kill this slot."""
     note(path, "wall")

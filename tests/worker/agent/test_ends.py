@@ -44,14 +44,15 @@ def test_a_signal_puts_back_what_is_not_finished_at_once(customer, tmp_path, num
 
 def test_another_worker_runs_what_was_put_back(customer, tmp_path):
     first = customer.start()
-    diary, gate = os.fspath(tmp_path / "diary"), os.fspath(tmp_path / "gate")
-    interrupted, waiting = customer.call(deeds.wait_for, gate), customer.call(calls.double, 2)
-    customer.send(customer.call(deeds.note, diary, "begun"), interrupted, waiting)
-    customer.until(lambda: os.path.exists(diary))
+    diary, gate = tmp_path / "diary", tmp_path / "gate"
+    interrupted = customer.call(deeds.note_and_wait, os.fspath(diary), os.fspath(gate))
+    waiting = customer.call(calls.double, 2)
+    customer.send(interrupted, waiting)
+    customer.until(diary.exists)
     first.terminate()
     assert first.ended() == 0
     customer.start()
-    (tmp_path / "gate").touch()
+    gate.touch()
     assert customer.values(interrupted.number, waiting.number) == ["seen", 4]
     assert customer.outcomes()[interrupted.number].attempt == 2
 

@@ -1,6 +1,6 @@
 """Which calls the worker has, and which slot shall run them. Pure: no I/O, no clock; times are handed in.
 
-Called by: agent.py, leaving.py.
+Called by: agent.py, slots.py, post.py.
 A message of the queue is a `Work`. Its calls are first in the backlog, then in a lane, and leave the books when
 their end is told. When the end of all of them has been told, and the report accepted, the message may be deleted.
 A lane is given calls only when it has none: whoever is free first takes what is next.

@@ -1,6 +1,6 @@
 """Threads that carry requests to the services, again and again until they are answered.
 
-Called by: agent.py.   Calls: a transport's client.
+Called by: agent.py, post.py.   Calls: a transport's client.
 A courier carries one request at a time. What no repeat can help comes back as the AwsError; all else that fails is
 repeated without end: the agent, not the courier, gives up.
 Answers go to the inbox, and are handled on the agent's thread.

@@ -1,6 +1,6 @@
 """Putting calls back into the work queue: new sealed messages, for other workers. Pure.
 
-Called by: agent.py, when the worker must end, and for messages that may have killed a worker.
+Called by: agent.py, when the worker must end, and for messages that may have killed a worker; post.py.
 """
 
 from __future__ import annotations

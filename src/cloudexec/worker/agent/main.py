@@ -16,8 +16,8 @@ from cloudexec.transport import sqs
 from cloudexec.transport.account import Account, Client, open_client
 from cloudexec.wire.envelope import KEY_BYTES, Kind, Seal
 from cloudexec.wire.mail import KEY_VARIABLE, SETTINGS_VARIABLE, Report, WorkerSettings, encode_report, to_text
-from cloudexec.worker.agent.agent import PATIENCE_S, Agent, say
-from cloudexec.worker.agent.place import Place, age_of_process_s, facts_of, find_place
+from cloudexec.worker.agent.agent import PATIENCE_S, Agent
+from cloudexec.worker.agent.place import Place, age_of_process_s, facts_of, find_place, say
 from cloudexec.worker.system import wipe_from_environment
 
 EXIT_SETTINGS: Final = 2

@@ -1,6 +1,6 @@
-"""Where this process runs: its id, and facts for the client.
+"""Where this process runs: its id, facts for the client, and its log.
 
-Called by: main.py.   Calls: transport.credentials, for the container's metadata endpoint.
+Called by: main.py, and whoever has something to log.   Calls: transport.credentials, for the container's metadata.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from typing import NamedTuple
 import cloudexec
 from cloudexec.errors import CloudexecError
 from cloudexec.transport.credentials import container_metadata
+
+
+def say(text: str) -> None:
+    """One line for the container's log."""
+    print(f"cloudexec worker: {text}", file=sys.stderr, flush=True)
 
 
 class Place(NamedTuple):
@@ -27,7 +32,7 @@ def find_place() -> Place:
     try:
         arn = str(container_metadata().get("TaskARN", ""))
     except (OSError, ValueError, CloudexecError) as error:
-        print(f"cloudexec worker: the metadata endpoint does not answer: {error}", file=sys.stderr)
+        say(f"the metadata endpoint does not answer: {error}")
     return Place(arn.rpartition("/")[2] or f"w{os.urandom(8).hex()}", arn)
 
 

@@ -1,6 +1,6 @@
 """What the worker has to tell, cut into reports that fit into a message. Pure.
 
-Called by: agent.py, leaving.py.
+Called by: agent.py, slots.py, post.py.
 Outcomes gather while a report is on its way; the next report takes them all, up to MOST_BYTES. What was told is
 settled with the books when the queue has accepted the report.
 """
@@ -106,8 +106,8 @@ class Reporter:
         self._leaving = why
         self.is_due = True
 
-    def next(self, held: dict[str, list[int]], receipts: dict[str, list[int]]) -> Letter:
-        """The next report to send. What is not an outcome waits for the last outcomes, so that no later report is
+    def next(self, held: dict[str, list[int]] | None, receipts: dict[str, list[int]]) -> Letter:
+        """The next report to send; `held` None says nothing of what is held. What is not an outcome waits for the last outcomes, so that no later report is
         needed to understand it; only slots that came up stand in the first."""
         if self._again:
             return self._again.popleft()
