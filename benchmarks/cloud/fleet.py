@@ -141,7 +141,7 @@ class Worker:
         self.slots = {f"{task.id}.{number}": Slot() for number in range(settings.n_slots)}
         self._to_delete: list[str] = []
         self._delete_s = NEVER
-        self._started_s = self._busy_s = self._reported_s = now_s
+        self._started_s = self._busy_s = self._told_s = now_s
         self._control_s = now_s
         self._control_etag = ""
         self._n_workers = 1
@@ -211,7 +211,7 @@ class Worker:
             if not self._is_looking:
                 times.append(self._control_s)
             if not self._is_sending and not books.is_empty:
-                times += [books.next_untold_s(settings.tell_after_s), self._reported_s + settings.beat_every_s]
+                times += [books.next_untold_s(settings.tell_after_s), self._told_s + settings.beat_every_s]
             if books.is_empty and not self._is_receiving:
                 times.append(self._busy_s + settings.idle_s)
         return min(times)
@@ -295,14 +295,16 @@ class Worker:
         reporter, books, settings = self._reporter, self._books, self._settings
         if self._is_sending:
             return
-        if not reporter.has_news:
-            untold = now_s >= books.next_untold_s(settings.tell_after_s)
-            if not untold and (books.is_empty or now_s < self._reported_s + settings.beat_every_s):
-                return
-        letter = reporter.next(books.held(), books.receipts())
-        for held in books.all_held():
-            held.told = True
-        self._reported_s = now_s
+        is_untold = not books.is_empty and now_s >= books.next_untold_s(settings.tell_after_s)
+        is_time = not books.is_empty and now_s >= self._told_s + settings.beat_every_s
+        if not (reporter.has_news or is_untold or is_time):
+            return
+        tells = is_untold or is_time or reporter.is_due
+        letter = reporter.next(books.held() if tells else None, books.receipts() if tells else {})
+        if letter.report.held is not None:
+            self._told_s = now_s
+            for held in books.all_held():
+                held.told = True
         self._is_sending = True
         text = to_text(self._seal, Kind.REPORT, letter.body)
         reported = partial(self._reported, letter)

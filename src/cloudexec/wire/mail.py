@@ -51,7 +51,7 @@ class WorkerSettings(NamedTuple):
     lifetime_s: float = 86400.0  # it takes no more work after this time, and ends
     stale_s: float = 600.0  # the client's heartbeat is older: it is taken for dead
     control_every_s: float = 5.0  # how often the control object is read
-    tell_after_s: float = 0.5  # a call that has run so long without an outcome is reported as held
+    tell_after_s: float = 2.0  # a call that has run so long without an outcome is reported as held
     beat_every_s: float = 15.0  # a busy worker reports at least so often
     most_receives: int = 5  # a message taken more often than this kills its workers
 

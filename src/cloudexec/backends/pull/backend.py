@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cloudexec.backends.protocol import Broken, Event, OutboundCall, Outcomes, StartFailed
-from cloudexec.backends.pull.control import ControlWriter
+from cloudexec.backends.pull.control import ControlWriter, beat_every_s
 from cloudexec.backends.pull.fleet import Fleet, NotStarted, Unusable, WorkerEnded
 from cloudexec.backends.pull.home import Home, RunRecord
 from cloudexec.backends.pull.journal import Journal
@@ -116,6 +116,7 @@ class PullBackend:
         self._run_id = run_id
         self._end = end
         self._client_id = os.urandom(4).hex()
+        self._crash: BaseException | None = None
         self._make_plan = make_plan
         self._made: PullPlan | None = None
         self._adopted = adopted
@@ -224,6 +225,8 @@ class PullBackend:
         if timer is not None:
             timer.cancel()
         self._woken = False
+        if self._crash is not None:
+            raise self._crash
         self._turn_fleet(time.monotonic())
         events = list(self._events)
         self._events.clear()
@@ -291,7 +294,13 @@ class PullBackend:
         self._client = client = plan.open_client()
         self._fetching = asyncio.Semaphore(_FETCHES_AT_ONCE)
         self._control = ControlWriter(
-            client, plan.seal, plan.home.bucket, plan.home.key("control"), plan.home.owner, plan.control_etag
+            client,
+            plan.seal,
+            plan.home.bucket,
+            plan.home.key("control"),
+            plan.home.owner,
+            plan.control_etag,
+            beat_s=beat_every_s(plan.settings.stale_s),
         )
         _complete(loop, self._control.write())
         self._mailroom = Mailroom(
@@ -302,6 +311,7 @@ class PullBackend:
             on_report=self._on_report,
             on_sent=self._on_sent,
             on_broken=self._on_broken_mail,
+            on_crash=self._crashed,
         )
         self._mailroom.open()
         self._begin(self._keep_control())
@@ -326,8 +336,19 @@ class PullBackend:
         assert self._loop is not None
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            self._crashed(crash)
+
+    def _crashed(self, crash: BaseException) -> None:
+        """A defect of ours: the engine must die of it, so that no future waits for what nobody does any more."""
+        self._crash = self._crash or crash
+        if self._loop is not None:
+            self._loop.stop()
 
     def _happened(self, *events: Event) -> None:
         self._events.extend(events)

@@ -55,6 +55,7 @@ class Mailroom:
         on_report: Callable[[str, str], None],
         on_sent: Callable[[list[Any]], None],
         on_broken: Callable[[CloudexecError], None],
+        on_crash: Callable[[BaseException], None],
     ) -> None:
         self._loop = loop
         self._client = client
@@ -63,6 +64,7 @@ class Mailroom:
         self._on_report = on_report
         self._on_sent = on_sent
         self._on_broken = on_broken
+        self._on_crash = on_crash
         self._outbox: deque[Parcel] = deque()
         self._bin: deque[tuple[str, str]] = deque()  # (queue, receipt)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,7 +86,8 @@ class Mailroom:
     def send(self, text: str, token: Any) -> None:
         """Put a message into the work queue, soon."""
         self._outbox.append(Parcel(text, token))
-        if self._n_sending < _SENDERS_MOST:
+        # While a request is under way, messages gather until they fill one, or it is answered.
+        if not self._n_sending or (len(self._outbox) >= _IN_ONE and self._n_sending < _SENDERS_MOST):
             self._n_sending += 1
             self._begin(self._send_all())
 
@@ -141,7 +144,12 @@ class Mailroom:
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            self._on_crash(crash)
 
     # --- sending ---
 

@@ -155,9 +155,9 @@ class News:
         return _outcomes(report)
 
     def _held(self, worker: _Worker, report: Report) -> list[Event]:
-        worker.receipts = {receipt: list(numbers) for receipt, numbers in report.receipts.items()}
         if report.held is None:
             return []
+        worker.receipts = {receipt: list(numbers) for receipt, numbers in report.receipts.items()}
         before, worker.held = worker.held, {lane: list(numbers) for lane, numbers in report.held.items()}
         events: list[Event] = [
             Taken(lane, list(numbers))

@@ -107,8 +107,11 @@ class Reporter:
         self.is_due = True
 
     def next(self, held: dict[str, list[int]] | None, receipts: dict[str, list[int]]) -> Letter:
-        """The next report to send; `held` None says nothing of what is held. What is not an outcome waits for the last outcomes, so that no later report is
-        needed to understand it; only slots that came up stand in the first."""
+        """The next report to send; `held` None says nothing of what is held.
+
+        What is not an outcome waits for the last outcomes, so that no later report is needed to understand it; only
+        slots that came up stand in the first.
+        """
         if self._again:
             return self._again.popleft()
         ends = self._next_ends()
