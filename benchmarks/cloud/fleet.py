@@ -208,6 +208,8 @@ class Worker:
         times = [self._delete_s]
         if not self._ending:
             times += [books.next_due_s(), books.next_stuck_s(STUCK_S)]
+            if not self._is_sending:
+                times.append(self._reporter.due_s(time.monotonic(), is_busy=not books.is_empty))
             if not self._is_looking:
                 times.append(self._control_s)
             if not self._is_sending and not books.is_empty:
@@ -297,7 +299,7 @@ class Worker:
             return
         is_untold = not books.is_empty and now_s >= books.next_untold_s(settings.tell_after_s)
         is_time = not books.is_empty and now_s >= self._told_s + settings.beat_every_s
-        if not (reporter.has_news or is_untold or is_time):
+        if reporter.due_s(now_s, is_busy=not books.is_empty) > now_s and not (is_untold or is_time):
             return
         tells = is_untold or is_time or reporter.is_due
         letter = reporter.next(books.held() if tells else None, books.receipts() if tells else {})

@@ -65,9 +65,9 @@ class Post:
         """When `turn` will have something to do."""
         times = [self._delete_s, self._books.next_due_s()]
         if self._may_report:
-            if self._reporter.has_news:
-                return 0.0
-            if self._books.lanes and not self._books.is_empty:
+            is_holding = bool(self._books.lanes) and not self._books.is_empty
+            times.append(self._reporter.due_s(time.monotonic(), is_busy=is_holding))
+            if is_holding:
                 times.append(self._books.next_untold_s(self._settings.tell_after_s))
                 times.append(self._told_s + self._settings.beat_every_s)
         return min(times)
@@ -93,7 +93,7 @@ class Post:
         is_holding = bool(books.lanes) and not books.is_empty
         is_untold = is_holding and now_s >= books.next_untold_s(self._settings.tell_after_s)
         is_time = is_holding and now_s >= self._told_s + self._settings.beat_every_s
-        if not (reporter.has_news or is_untold or is_time):
+        if reporter.due_s(now_s, is_busy=is_holding) > now_s and not (is_untold or is_time):
             return
         # What is held is told where somebody needs it: outcomes of short calls say enough.
         tells = is_untold or is_time or reporter.is_due
