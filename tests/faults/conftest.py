@@ -19,23 +19,30 @@ def kind(request: pytest.FixtureRequest) -> ExecutorKind:
 
 
 @pytest.fixture
-def new_executor(kind: ExecutorKind) -> Iterator[Callable[..., Any]]:
-    """Makes executors; after the test none of their processes is left."""
-    made = []
-    supervisors: set[int] = set()
+def local(kind: ExecutorKind) -> None:
+    """For tests of how workers are started and where bytes lie on this machine; see tests/ecs for the cloud."""
+    if kind.in_containers:
+        pytest.skip("it is about processes and directories that the client's machine has by itself")
 
-    def new(max_workers: int | None = 2, **settings: Any) -> Any:
-        made.append(kind.new(max_workers, **settings))
+
+@pytest.fixture
+def new_executor(kind: ExecutorKind) -> Iterator[Callable[..., Any]]:
+    """Makes executors with one worker; after the test none of their processes is left."""
+    made = []
+    sessions: set[int] = set()
+
+    def new(max_workers: int = 2, **settings: Any) -> Any:
+        made.append(kind.new(max_workers, **{**kind.together(max_workers), **settings}))
         return made[-1]
 
     yield new
     for executor in made:
-        supervisors.update(pid for name, pid in executor._core.engine.backend.pids.items() if "." not in name)
+        sessions.update(kind.sessions_of(executor))
         executor.terminate_workers()
     for executor in made:
         executor.shutdown(wait=True)
-    for supervisor in supervisors:
-        eventually(lambda supervisor=supervisor: not processes_of_session(supervisor))
+    for session in sessions:
+        eventually(lambda session=session: not processes_of_session(session))
 
 
 @pytest.fixture

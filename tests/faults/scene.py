@@ -83,10 +83,9 @@ def assert_explains(future: Any) -> None:
     assert f"Remedy: {error.remedy}" in str(error)
 
 
-def supervisor_of(executor: Any) -> int:
-    """The process id of an executor's only worker; it has been used."""
-    ((_, pid),) = ((name, pid) for name, pid in executor._core.engine.backend.pids.items() if "." not in name)
-    return int(pid)
+def parent_of(pid: int) -> int:
+    """The process that has started another: the supervisor of a slot."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def processes_of_session(session: int) -> list[int]:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from cloudexec import errors
 from tests.contract.events import SOON, eventually, is_alive
 from tests.faults import deeds
-from tests.faults.scene import processes_of_session, wait_for_file
+from tests.faults.scene import parent_of, processes_of_session, wait_for_file
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,3 @@ def test_an_executor_that_travels_into_a_call_is_refused(executor):
     error = executor.submit(lambda: executor).exception(SOON)
     assert type(error) is errors.UnpicklableArgument or type(error) is errors.ExecutorNotPicklable
     assert executor.submit(deeds.identity, "usable").result(SOON) == "usable"
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

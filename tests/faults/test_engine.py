@@ -22,7 +22,7 @@ from cloudexec.wire.control import Setup
 from cloudexec.wire.envelope import Seal, new_key
 from tests.contract.events import SOON, Gate, eventually, is_alive
 from tests.faults import deeds
-from tests.faults.scene import supervisor_of
+from tests.faults.scene import parent_of
 
 INLINE_BYTES = 1 << 20
 
@@ -124,7 +124,7 @@ def test_no_process_outlives_the_engine(fragile, tmp_path):
     gate = Gate(tmp_path / "gate")
     future = fragile.submit(gate)
     (slot,) = gate.wait_for(1)
-    supervisor = supervisor_of(fragile)
+    supervisor = parent_of(slot)
     fragile._core.engine.backend.breaks_in = "poll"
     fragile._core.engine.backend.wake()
     assert_dead(fragile, [future], "poll")

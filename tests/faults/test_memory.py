@@ -47,6 +47,7 @@ def test_a_large_array_arrives_without_a_copy_of_it_in_this_process(single):
     assert anonymous_bytes() - before < GIB // 8
 
 
+@pytest.mark.usefixtures("local")  # in the cloud it stays until the run is over, for whoever attaches
 def test_what_a_large_result_took_in_the_store_is_free_again(single):
     (root, *_) = single._core.engine.backend._store.roots
     result = single.submit(deeds.big_bytes, 4 << 20).result(SOON)

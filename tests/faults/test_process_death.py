@@ -8,7 +8,7 @@ import pytest
 from cloudexec import Retry, errors
 from tests.contract.events import SOON, eventually, is_alive
 from tests.faults import deeds
-from tests.faults.scene import assert_explains, supervisor_of
+from tests.faults.scene import assert_explains, parent_of
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,7 @@ def test_a_crash_in_native_code_shows_the_python_line_that_led_to_it(single):
 
 def test_a_killed_supervisor_is_replaced_and_its_calls_run_again(executor, gate):
     futures = [executor.submit(gate, number) for number in range(6)]
-    gate.wait_for(2)
-    old = supervisor_of(executor)
+    old = parent_of(gate.wait_for(2)[0])
     os.kill(old, signal.SIGKILL)
     gate.open()
     assert [future.result(SOON) for future in futures] == list(range(6))
@@ -111,7 +110,7 @@ def test_no_slot_outlives_a_killed_supervisor(executor, gate):
     for _ in range(2):
         executor.submit(gate)
     slots = gate.wait_for(2)
-    os.kill(supervisor_of(executor), signal.SIGKILL)
+    os.kill(parent_of(slots[0]), signal.SIGKILL)
     eventually(lambda: not any(is_alive(pid) for pid in slots))
 
 
@@ -182,7 +181,7 @@ def test_a_slot_that_is_suspended_for_a_moment_is_left_alone(single, gate):
 def test_a_suspended_supervisor_is_replaced(executor, gate):
     futures = [executor.submit(gate, number) for number in range(4)]
     slots = gate.wait_for(2)
-    old = supervisor_of(executor)
+    old = parent_of(slots[0])
     os.kill(old, signal.SIGSTOP)
     eventually(lambda: not is_alive(old))
     gate.open()

@@ -81,6 +81,7 @@ def test_a_slot_that_crashes_later_is_initialized_again_and_work_goes_on(new_exe
 # --- no worker at all --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("local")
 @pytest.mark.parametrize(
     ("executable", "content", "words"),
     [
@@ -116,6 +117,7 @@ def test_a_broken_interpreter_is_an_error_that_shows_its_last_words(kind, tmp_pa
     assert "Remedy:" in printed
 
 
+@pytest.mark.usefixtures("local")
 def test_when_no_descriptor_is_left_the_error_says_so(kind):
     printed = run_script(
         kind,

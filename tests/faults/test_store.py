@@ -12,6 +12,8 @@ from cloudexec import errors
 from tests.contract.events import SOON, eventually, is_alive
 from tests.faults import deeds
 
+pytestmark = pytest.mark.usefixtures("local")
+
 ROOM = 8 << 20
 MUCH = ROOM + 1
 SOME = 2 << 20  # more than a message carries

@@ -27,6 +27,8 @@ class ExecutorKind:
     left_behind: what executors of a client process, by its pid, have left besides processes of its own.
     in_containers: workers live elsewhere. They do not inherit the client's environment, each takes a container to
     start, and what runs in them when the client dies is finished, for whoever attaches to the run.
+    together: settings that put all slots of an executor into one worker.
+    sessions_of: the processes of an executor's workers that lead sessions, and so name all others.
     """
 
     name: str
@@ -34,6 +36,8 @@ class ExecutorKind:
     set_up: Callable[[], dict[str, Any]] = dict
     left_behind: Callable[[int], list[str]] = lambda _pid: []
     in_containers: bool = False
+    together: Callable[[int], dict[str, Any]] = lambda _max_workers: {}
+    sessions_of: Callable[[Any], list[int]] = lambda _executor: []
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -57,6 +61,10 @@ class ExecutorKind:
             f"def NewExecutor(max_workers=None, **settings):\n"
             f"    return {module}.{name}(**{{'max_workers': max_workers, **{self.settings!r}, **settings}})\n"
         )
+
+
+def _supervisors_of(executor: Any) -> list[int]:
+    return [pid for name, pid in executor._core.engine.backend.pids.items() if "." not in name]
 
 
 def _directories_of(pid: int) -> list[str]:
@@ -101,7 +109,31 @@ def _tasks_of(pid: int) -> list[str]:
     ]
 
 
+def _sessions_in_containers_of(executor: Any) -> list[int]:
+    """The agents in a run's containers, and the supervisors that they have started."""
+    agents = [task.pid for task in pocket().tasks() if task.pid and task.facts.get("startedBy") == executor.run.id]
+    return agents + [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) in agents]
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 EXECUTORS = [
-    ExecutorKind(name="local", home="cloudexec:LocalExecutor", left_behind=_directories_of),
-    ExecutorKind(name="ecs", home="cloudexec:ECSExecutor", set_up=_on_ecs, left_behind=_tasks_of, in_containers=True),
+    ExecutorKind(
+        name="local", home="cloudexec:LocalExecutor", left_behind=_directories_of, sessions_of=_supervisors_of
+    ),
+    ExecutorKind(
+        name="ecs",
+        home="cloudexec:ECSExecutor",
+        set_up=_on_ecs,
+        left_behind=_tasks_of,
+        in_containers=True,
+        together=lambda max_workers: {"slots": max_workers},
+        sessions_of=_sessions_in_containers_of,
+    ),
 ]
