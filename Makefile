@@ -4,8 +4,8 @@
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
-demo:  ## cross-validate a model on this machine's CPUs, beside the plain loop
-	@scripts/demo.sh
+demo:  ## cross-validate a model on ECSExecutor in an AWS on loopback, beside the plain loop (ARGS="--on local")
+	@scripts/demo.sh $(ARGS)
 
 test:  ## lint, types, floors, snippets; then the tests on the oldest and newest Python found
 	@scripts/test.sh

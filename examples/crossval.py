@@ -1,10 +1,11 @@
-"""Cross-validate a support vector machine over a grid of settings: `map` beside `LocalExecutor().map`.
+"""Cross-validate a support vector machine over a grid of settings: `map` beside the `map` of an executor.
 
-    make demo                            makes its environment and runs this
-    python examples/crossval.py          needs cloudexec and scikit-learn
-    python examples/crossval.py --quick  a tenth of the work
+    make demo                                 makes its environment and runs this: ECSExecutor in the pocket AWS
+    make demo ARGS="--on local"               LocalExecutor instead
+    python examples/crossval.py --quick       a twentieth of the work; needs cloudexec[testing] and scikit-learn
 
 The data are real and ship with scikit-learn: 1,797 images of handwritten digits (UCI, Alpaydin and Kaynak 1998).
+stages.py beside this file makes the executors and tells what happens behind them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ import sklearn
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC
+from stages import STAGES, Stage, say, tell
 from threadpoolctl import threadpool_limits
-
-from cloudexec import LocalExecutor
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 GAMMAS = (0.003, 0.01, 0.03, 0.1, 0.3)
@@ -52,23 +52,33 @@ def use_one_thread() -> None:
     threadpool_limits(limits=1)
 
 
+def process_id(pause_s: float) -> int:
+    """Who runs this call; the pause leaves time for others to take the next one."""
+    time.sleep(pause_s)
+    return os.getpid()
+
+
 # --- what the demonstration shows ---------------------------------------------------------------
 
 
-def main(quick: bool) -> int:
+def main(stage: Stage, quick: bool) -> int:
     """Run both ways, compare; the exit code."""
     images, digits = load_digits(return_X_y=True)
     images = images / 16
     folds = list(StratifiedKFold(N_FOLDS, shuffle=True, random_state=1).split(images, digits))
     settings = list(product(PENALTIES[::3] if quick else PENALTIES, GAMMAS[::2] if quick else GAMMAS))
-    calls = [(C, gamma, fold) for C, gamma in settings for fold in range(N_FOLDS // 3 if quick else N_FOLDS)]
+    calls = [(C, gamma, fold) for C, gamma in settings for fold in range(N_FOLDS // 6 if quick else N_FOLDS)]
     work, inputs = partial(score, images, digits, folds), list(zip(*calls, strict=True))
 
-    say("cloudexec: cross-validation of a support vector machine, as a plain loop and on LocalExecutor\n")
-    tell("data", f"{len(images):,} images of handwritten digits, {images.nbytes / 1e6:.1f} MB; ships with scikit-learn")
-    tell("calls", f"{len(settings)} settings x {len(calls) // len(settings)} folds = {len(calls)} fits")
+    say(f"cloudexec: cross-validation, as a plain loop and on {stage.name}\n")
+    tell("data", f"{len(images):,} images of handwritten digits, {images.nbytes / 1e6:.1f} MB")
+    n_folds = len(calls) // len(settings)
+    tell("calls", f"{len(settings)} settings x {n_folds} folds = {len(calls)} fits of a support vector machine")
     tell("fair", "BLAS and OpenMP are held to one thread on both sides")
-    tell("here", f"Python {platform.python_version()}, scikit-learn {sklearn.__version__}{other_load()}\n")
+    tell("here", f"Python {platform.python_version()}, scikit-learn {sklearn.__version__}")
+    warn_of_other_load()
+    stage.tell_where()
+    say("")
 
     use_one_thread()
     began = time.perf_counter()
@@ -76,11 +86,11 @@ def main(quick: bool) -> int:
     plain_s = time.perf_counter() - began
 
     began = time.perf_counter()
-    with LocalExecutor(initializer=use_one_thread) as executor:
-        list(executor.map(time.sleep, [0.01] * executor.max_workers))  # one call for each worker, which starts it
+    with stage.executor(initializer=use_one_thread) as executor:
+        wait_for_workers(executor)
         start_s = time.perf_counter() - began
         began = time.perf_counter()
-        scores = list(progress("LocalExecutor", len(calls), executor.map(work, *inputs)))
+        scores = list(progress(stage.name, len(calls), executor.map(work, *inputs)))
         executor_s = time.perf_counter() - began
         facts = executor.run
 
@@ -88,14 +98,24 @@ def main(quick: bool) -> int:
         show_table(settings, np.reshape(scores, (len(settings), -1)).mean(axis=1))
         same = scores == plain
         tell("scores", f"{'identical' if same else 'NOT IDENTICAL'} to the plain loop's, all {len(scores)} of them")
-        tell("speed-up", f"{plain_s / executor_s:.2f} x with max_workers={executor.max_workers}, a worker for each CPU")
-        tell("start", f"{start_s:.1f} s until the workers had imported scikit-learn; not in the speed-up")
+        tell("speed-up", f"{plain_s / executor_s:.2f} x with max_workers={executor.max_workers}, one for each CPU")
+        tell("start", f"{start_s:.1f} s until all workers had imported scikit-learn, not counted")
         tell("messages", f"{facts.batches} batches carried {facts.total} calls; the images were written once")
+        stage.tell_workers()
         show_failure(executor, work)
+        n_more = max(6, len(calls) // 4)
+        same &= stage.show_loss(executor, work, calls[:n_more], plain[:n_more])
 
-    client_mb, worker_mb = peak_mb(resource.RUSAGE_SELF), peak_mb(resource.RUSAGE_CHILDREN)
-    tell("memory", f"peak {client_mb:.0f} MB here, {worker_mb:.0f} MB in the largest worker process")
-    return 0 if same else 1
+    clean = stage.tell_end()
+    tell("memory", f"peak {peak_mb():.0f} MB in this process")
+    return 0 if same and clean else 1
+
+
+def wait_for_workers(executor: Any) -> None:
+    """Until every worker has run a call."""
+    seen: set[int] = set()
+    while len(seen) < executor.max_workers:
+        seen.update(executor.map(process_id, [0.1] * executor.max_workers, chunksize=1))
 
 
 def show_table(settings: list[tuple[float, float]], means: np.ndarray) -> None:
@@ -104,37 +124,35 @@ def show_table(settings: list[tuple[float, float]], means: np.ndarray) -> None:
     best = max(settings, key=lambda setting: by_setting[setting])
     gammas = sorted({gamma for _, gamma in settings})
     say("  accuracy in %, mean over the folds; * marks the best\n")
-    say(f"  {'C':>7} |" + "".join(f"{f'gamma={gamma:g}':>13}" for gamma in gammas))
-    say("  " + "-" * 8 + "+" + "-" * 13 * len(gammas))
+    say(f"  {'C':>5} |" + "".join(f"{f'gamma={gamma:g}':>13}" for gamma in gammas))
+    say("  " + "-" * 6 + "+" + "-" * 13 * len(gammas))
     for C in sorted({C for C, _ in settings}):
         cells = [f"{100 * by_setting[C, gamma]:.2f}{'*' if (C, gamma) == best else ' '}" for gamma in gammas]
-        say(f"  {C:>7g} |" + "".join(f"{cell:>13}" for cell in cells))
+        say(f"  {C:>5g} |" + "".join(f"{cell:>13}" for cell in cells))
     say("")
 
 
-def show_failure(executor: LocalExecutor, work: Any) -> None:
+def show_failure(executor: Any, work: Any) -> None:
     """One call with a setting that makes no sense, and what its future tells of it."""
     failing = executor.with_options(name="a penalty below zero").submit(work, -1.0, 0.03, 0)
     sound = executor.submit(work, 1.0, 0.03, 0)
     error = failing.exception()
     say("\n  One call fails on purpose (C=-1). Its future holds the error, and the traceback from the worker:\n")
     say(textwrap.indent(f"{error.__cause__}".strip().strip('"').strip(), "  | ") + "\n")
-    tell("error", f"{type(error).__name__}, in call {failing.call_id}, on slot {failing.stats.worker}")
+    tell("error", f"{type(error).__name__}, in call {failing.call_id}")
+    tell("ran on", f"slot {failing.stats.worker}")
     tell("others", f"unharmed: the next call scored {100 * sound.result():.2f} % and took {sound.stats.run_s:.2f} s")
 
 
-def other_load() -> str:
-    """A warning if other programs keep this machine busy: then there is less to gain."""
-    load = os.getloadavg()[0]
-    return f"; a load of {load:.1f} by other programs will cost speed" if load > 0.5 else ""
+def warn_of_other_load() -> None:
+    """If other programs keep this machine busy, there is less to gain."""
+    if (load := os.getloadavg()[0]) > 0.5:
+        tell("", f"(a load of {load:.1f} by other programs will cost speed)")
 
 
-def peak_mb(whose: int) -> float:
-    """Most memory that one process has used: this one, or the largest among those that it waited for."""
-    return resource.getrusage(whose).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-# --- printing -----------------------------------------------------------------------------------
+def peak_mb() -> float:
+    """Most memory that this process has used."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def progress(title: str, total: int, results: Iterable[float]) -> Iterator[float]:
@@ -152,21 +170,14 @@ def progress(title: str, total: int, results: Iterable[float]) -> Iterator[float
         say("")
 
 
-def tell(what: str, text: str) -> None:
-    """One fact."""
-    say(f"  {what:<9} {text}")
-
-
-def say(text: str) -> None:
-    """A line, at once."""
-    print(text, flush=True)
-
-
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description="Cross-validation, as a plain loop and on LocalExecutor.")
-    options.add_argument("--quick", action="store_true", help="a tenth of the work")
+    parser = argparse.ArgumentParser(description="Cross-validation, as a plain loop and on an executor.")
+    parser.add_argument("--on", choices=STAGES, default="ecs", help="ECSExecutor in the pocket AWS, or LocalExecutor")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the work")
+    options = parser.parse_args()
     try:
-        sys.exit(main(options.parse_args().quick))
+        with STAGES[options.on]() as stage:
+            sys.exit(main(stage, options.quick))
     except KeyboardInterrupt:
         say("\n  interrupted; the workers have ended, nothing is left behind")
         sys.exit(130)

@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Run the demonstration on this machine, with the newest Python found.
+# Run the demonstration on this machine, with the newest Python found; no account and no credentials are needed.
+#
+#   demo.sh [--on local] [--quick]      arguments are those of examples/crossval.py
+# Called by: make demo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,0 +1,42 @@
+"""`make demo` shows what it says, with a twentieth of the work, on both stages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+# Named as a test package in pyproject.toml; somebody who installs fewer is told.
+pytest.importorskip("sklearn", reason="the demonstration needs scikit-learn: pip install -e '.[test]'")
+
+
+def shown(*arguments: str) -> str:
+    """What the demonstration prints when it ends well."""
+    command = [sys.executable, "-W", "error", "examples/crossval.py", "--quick", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_on_ecs_the_results_are_those_of_the_loop_and_nothing_is_left_behind():
+    lines = shown("--on", "ecs")
+
+    assert "identical to the plain loop's, all 12 of them" in lines
+    assert "RUNNING" in lines
+    assert "InvalidParameterError: The 'C' parameter of SVC must be" in lines
+    assert "got SIGTERM" in lines
+    assert "identical again, all 6 of them" in lines
+    assert "nothing: no task, no queue, no object" in lines
+
+
+@pytest.mark.slow
+def test_on_this_machine_the_results_are_those_of_the_loop():
+    lines = shown("--on", "local")
+
+    assert "identical to the plain loop's, all 12 of them" in lines
+    assert "InvalidParameterError: The 'C' parameter of SVC must be" in lines
