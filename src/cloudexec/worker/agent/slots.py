@@ -2,7 +2,8 @@
 
 Called by: agent.py.   Calls: worker.host; books.py and reporter.py, which it shares with its neighbours.
 Slots that end are replaced at once; a supervisor that ends is replaced MOST_RESTARTS times. When that does not help,
-`broken` says why, and the agent ends.
+`broken` says why, and the agent ends. A supervisor that gives no sign of life while calls run (suspended, say) is
+killed: it would neither keep their time limits nor see their slots end.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from cloudexec.worker.agent.books import NEVER, Books, Held
 from cloudexec.worker.agent.place import say
 from cloudexec.worker.agent.reporter import Reporter
 from cloudexec.worker.host.facts import (
+    Answered,
     Ended,
     Fact,
     InitializerRaised,
@@ -37,6 +39,8 @@ STUCK_S: Final = 0.05  # calls wait so long behind a running one before an idle 
 LEAVE_WITHIN_S: Final = 2.0  # what slots may take to leave when they have nothing to do
 MOST_RESTARTS: Final = 2  # of the supervisor
 MOST_BARREN: Final = 20  # slots that end without having run anything, one after another
+LOOK_EVERY_S: Final = 2.0  # while calls run, the supervisor is asked for a sign of life so often
+MOST_SILENT: Final = 4  # looks in a row without an answer; looks, not seconds, for the whole machine may have slept
 _PAUSE_S: Final = 0.05
 _PAUSE_MOST_S: Final = 5.0
 
@@ -54,6 +58,8 @@ class Slots:
         self.has_failed_start = False
         self._began_s = time.monotonic()
         self._want_s = NEVER
+        self._look_s = NEVER
+        self._n_silent = 0
         self._restarts = 0
         self._barren = 0
         self._interrupted: list[Held] = []
@@ -63,7 +69,7 @@ class Slots:
     @property
     def next_s(self) -> float:
         """When `feed` will have something to do."""
-        return min(self._want_s, self._books.next_stuck_s(STUCK_S))
+        return min(self._want_s, self._look_s, self._books.next_stuck_s(STUCK_S))
 
     def start(self) -> None:
         """Have as many as the settings say."""
@@ -81,6 +87,20 @@ class Slots:
             is_whole = len(calls) == len(batch.calls)
             body = bytes(work.body) if is_whole else encode_batch(calls, batch.python, batch.pickler)
             self.host.place(lane, body, [call.number for call in calls], ())
+        self._look_after_supervisor(now_s)
+
+    def _look_after_supervisor(self, now_s: float) -> None:
+        if self._books.is_empty or not self._books.lanes:
+            self._look_s, self._n_silent = NEVER, 0
+        elif self._look_s == NEVER:
+            self._look_s = now_s + LOOK_EVERY_S
+        elif now_s >= self._look_s:
+            self._look_s = now_s + LOOK_EVERY_S
+            self._n_silent += 1
+            if self._n_silent > MOST_SILENT:
+                self.host.drop_workers("its supervisor gave no sign of life, and was killed")
+            for supervisor in self.host.workers:
+                self.host.ping(supervisor)
 
     def stop_calls(self, numbers: Collection[int]) -> bool:
         """Kill those of these calls that run, strike off the others; whether one may still run."""
@@ -134,6 +154,8 @@ class Slots:
             self._lane_ended(fact, now_s)
         elif isinstance(fact, WorkerEnded):
             self._supervisor_ended(fact, now_s)
+        elif isinstance(fact, Answered):
+            self._n_silent = 0
         elif isinstance(fact, InitializerRaised):
             if not self.has_failed_start:
                 self.has_failed_start = True

@@ -71,6 +71,11 @@ class Host:
         workers = {worker.id: worker.pid for worker in self._workers.values()}
         return workers | {lane.id: lane.pid for _, lane in self._lanes.values()}
 
+    @property
+    def workers(self) -> list[str]:
+        """Ids of the supervisors that are there."""
+        return list(self._workers)
+
     # --- what its user asks ---
 
     def want_slots(self, count: int) -> None:
