@@ -149,6 +149,7 @@ def test_the_counts_of_a_run_are_those_of_its_calls(single, gate):
         future.exception(SOON)
     single.submit(gate)
     gate.wait_for(1)
+    eventually(lambda: single.run.running)  # workers elsewhere tell it a moment later
     queued = [single.submit(calls.double, number) for number in range(4)]
     queued[0].cancel()
     facts = single.run
