@@ -17,11 +17,9 @@ Everything but `wake` runs on the engine's thread; the asyncio loop runs only in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -30,9 +28,12 @@ from cloudexec.backends.protocol import Broken, Event, OutboundCall, Outcomes, S
 from cloudexec.backends.pull.control import ControlWriter, beat_every_s
 from cloudexec.backends.pull.fleet import Fleet, NotStarted, Unusable, WorkerEnded
 from cloudexec.backends.pull.home import Home, RunRecord
+from cloudexec.backends.pull.inbox import Inbox
 from cloudexec.backends.pull.journal import Journal
+from cloudexec.backends.pull.loop import NEVER, EngineLoop
 from cloudexec.backends.pull.mailroom import Mailroom
 from cloudexec.backends.pull.news import News
+from cloudexec.backends.pull.scribe import Scribe
 from cloudexec.errors import CloudexecError, RunTakenOver, WireError, WorkerStartFailed
 from cloudexec.ids import BlobRef
 from cloudexec.ledger.pace import Pace
@@ -40,25 +41,14 @@ from cloudexec.serialization.failures import pack_failure
 from cloudexec.transport import s3
 from cloudexec.transport.aio import AsyncClient
 from cloudexec.wire.envelope import Kind, Seal
-from cloudexec.wire.mail import (
-    KEY_VARIABLE,
-    SETTINGS_VARIABLE,
-    Report,
-    WorkerSettings,
-    decode_report,
-    from_text,
-    to_text,
-)
+from cloudexec.wire.mail import KEY_VARIABLE, SETTINGS_VARIABLE, Report, WorkerSettings, from_text, to_text
 from cloudexec.wire.messages import Outcome, Verdict, decode_batch, encode_batch
-from cloudexec.wire.parts import sole_part, unpack_parts
 
 log = logging.getLogger(__name__)
 
 QUEUE: Final = "queue"
-JOURNAL_EVERY_S: Final = 1.0
-_FETCH_AHEAD_BYTES: Final = 32 << 20  # larger results are fetched in pieces, when their call is delivered
-_FETCHES_AT_ONCE: Final = 16
-_LAST_MAIL_S: Final = 30.0
+_LAST_UPLOADS_S: Final = 30.0
+_GOODBYE_S: Final = 5.0
 _STOP_WITHIN_S: Final = 20.0
 
 PULL_PACE: Final = Pace(
@@ -108,42 +98,26 @@ class PullPlan:
 
 
 class PullBackend:
-    """See Backend."""
+    """See Backend. `make_plan` is called when the plan is first needed, `end` when nothing more is."""
 
     def __init__(
         self, run_id: str, make_plan: Callable[[], PullPlan], end: Callable[[], None], *, adopted: bool = False
     ) -> None:
-        self._run_id = run_id
-        self._end = end
-        self._client_id = os.urandom(4).hex()
-        self._crash: BaseException | None = None
-        self._make_plan = make_plan
-        self._made: PullPlan | None = None
-        self._adopted = adopted
-        self._news = News()
         self.journal = Journal()
-        self._journal_number = 0
+        self._run_id = run_id
+        self._make_plan = make_plan
+        self._end = end
+        self._adopted = adopted
+        self._n_journal_entries = 0
         self._events: deque[Event] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = News()
+        self._inbox: Inbox | None = None
+        self._loop: EngineLoop | None = None
+        self._run: _OpenRun | None = None
+        self._made: PullPlan | None = None
         self._woken = False
-        self._is_open = False
         self._is_broken = False
-        self._detached = False
-        self._client: AsyncClient | None = None
-        self._mailroom: Mailroom | None = None
-        self._control: ControlWriter | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, deque[tuple[Report, asyncio.Task[None] | None]]] = defaultdict(deque)
-        self._fetched: dict[str, memoryview] = {}
-        self._fetching: asyncio.Semaphore | None = None
-        self._queues = ("", "")
-
-    @property
-    def _plan(self) -> PullPlan:
-        """Made when first needed, because making it asks the service questions."""
-        if self._made is None:
-            self._made = self._make_plan()
-        return self._made
+        self._is_left = False  # detached, or taken over: it is not ours to close
 
     @property
     def pace(self) -> Pace:
@@ -160,18 +134,20 @@ class PullBackend:
     def want_lanes(self, count: int) -> None:
         """See Backend."""
         if self._open():
-            self._plan.fleet.want(-(-count // self._plan.record.n_slots), time.monotonic())
+            plan = self._plan
+            plan.fleet.want(-(-count // plan.record.n_slots), time.monotonic())
             self._see_fleet()
 
     def place(self, lane: str, calls: list[OutboundCall]) -> None:
         """See Backend."""
-        if not self._open():
+        run = self._open()
+        if run is None:
             return
         absent = [ref.name for call in calls for ref in _blobs_of(call) if not self._plan.store.is_done(ref.name)]
         if absent:
-            self._begin(self._send_when_stored(calls, absent))
+            run.loop.begin(self._send_when_stored(run, calls, absent))
         else:
-            self._send(calls)
+            self._send(run, calls)
 
     def recall(self, lane: str) -> int:
         """See Backend. What lies in the queue may be in a worker's hands by now."""
@@ -180,8 +156,8 @@ class PullBackend:
     def recall_queue(self) -> list[tuple[int, int]]:
         """See Backend. Asks the queue, which takes two round trips or more."""
         found: list[tuple[int, int]] = []
-        if self._mailroom is not None and self._loop is not None:
-            _complete(self._loop, self._recall_into(found))
+        if self._run is not None:
+            self._run.loop.complete(self._recall_into(self._run, found))
         return found
 
     def unstarted(self, lane: str) -> int:
@@ -190,8 +166,8 @@ class PullBackend:
 
     def kill_call(self, lane: str, number: int) -> None:
         """See Backend."""
-        if self._control is not None:
-            self._control.stop_call(number)
+        if self._run is not None:
+            self._run.control.stop_call(number)
 
     def ping(self, worker: str) -> None:
         """See Backend."""
@@ -199,34 +175,25 @@ class PullBackend:
 
     def drop_worker(self, worker: str) -> None:
         """See Backend."""
-        self._plan.fleet.drop(worker, "cloudexec: the worker gave no sign of life")
-        if self._control is not None:
-            self._control.leave(worker)
+        if self._run is not None:
+            self._plan.fleet.drop(worker, "cloudexec: the worker gave no sign of life")
+            self._run.control.leave(worker)
 
     def fetch(self, ref: BlobRef) -> memoryview:
         """See Backend. It stays in the store until the run is over, for whoever attaches."""
-        found = self._fetched.pop(ref.name, None)
+        found = self._inbox.pop_fetched(ref) if self._inbox is not None else None
         return found if found is not None else self._plan.store.get(ref.name)
 
     def poll(self, timeout_s: float | None) -> list[Event]:
         """See Backend."""
-        loop = self._loop or self._make_loop()
+        loop = self._ensure_loop()
         now_s = time.monotonic()
         self._turn_fleet(now_s)
-        if self._events:
-            timeout_s = 0.0
-        wake_s = float("inf") if timeout_s is None else timeout_s
-        if self._is_open:
-            wake_s = min(wake_s, self._plan.fleet.next_deadline - now_s)
-        if self._woken:
-            wake_s = 0.0
-        timer = loop.call_later(max(0.0, wake_s), loop.stop) if wake_s != float("inf") else None
-        loop.run_forever()
-        if timer is not None:
-            timer.cancel()
+        wait_s = NEVER if timeout_s is None else timeout_s
+        if self._run is not None:
+            wait_s = min(wait_s, self._plan.fleet.next_deadline - now_s)
+        loop.run_for(0.0 if self._events or self._woken else wait_s)
         self._woken = False
-        if self._crash is not None:
-            raise self._crash
         self._turn_fleet(time.monotonic())
         events = list(self._events)
         self._events.clear()
@@ -235,26 +202,22 @@ class PullBackend:
     def wake(self) -> None:
         """See Backend."""
         self._woken = True
-        loop = self._loop
-        if loop is not None:
-            try:
-                loop.call_soon_threadsafe(loop.stop)
-            except RuntimeError:  # it is closed: nobody waits
-                pass
+        if self._loop is not None:
+            self._loop.wake()
 
     def detach(self, within_s: float = 60.0) -> None:
         """Leave the run to its workers: everything is sent, written down, and marked as left by intention."""
-        loop = self._loop or self._make_loop()
-        if self._open():
-            _complete(loop, self._let_go(within_s))
-            self._detached = True
+        run = self._open()
+        if run is not None:
+            run.loop.complete(run.let_go(within_s))
+            self._is_left = True
 
     def stop(self, grace_s: float) -> None:
         """See Backend."""
-        loop, self._loop = self._loop or self._make_loop(), None
+        loop, self._loop = self._ensure_loop(), None
         try:
-            if self._is_open:
-                self._close_run(loop, grace_s)
+            if self._run is not None:
+                self._close_run(self._run, grace_s)
         finally:
             self._end()
             loop.close()
@@ -262,93 +225,73 @@ class PullBackend:
     def forget_in_child(self) -> None:
         """This process is a fork: what it has copies of belongs to the parent, and is left alone."""
 
+    def begin_adopted(self, n_journal_entries: int, reports: list[Report]) -> None:
+        """Go on where an earlier client ended: its journal has so many entries, with these reports in them."""
+        self._n_journal_entries = n_journal_entries
+        for report in reports:
+            self._ensure_inbox().hear(report)
+
+    def resume(self) -> None:
+        """Open the run of an earlier client. On the engine's thread."""
+        self._open()
+
     # --- beginning ---
 
-    def _make_loop(self) -> asyncio.AbstractEventLoop:
-        self._loop = asyncio.new_event_loop()
-        if self._woken:
-            self._loop.call_soon(self._loop.stop)
+    @property
+    def _plan(self) -> PullPlan:
+        """Made when first needed, because making it asks the service questions."""
+        if self._made is None:
+            self._made = self._make_plan()
+        return self._made
+
+    def _ensure_loop(self) -> EngineLoop:
+        if self._loop is None:
+            self._loop = EngineLoop()
         return self._loop
 
-    def _open(self) -> bool:
-        """Make what the run needs, once; False if that failed."""
-        if self._is_open or self._is_broken:
-            return self._is_open
-        loop = self._loop or self._make_loop()
-        try:
-            self._set_up(loop)
-        except CloudexecError as error:
-            self._break(WorkerStartFailed(f"run {self._run_id} could not be set up: {error}"), error)
-        return self._is_open
+    def _ensure_inbox(self) -> Inbox:
+        if self._inbox is None:
+            self._inbox = Inbox(self._run_id, self._plan.seal, self._news, self._on_events)
+        return self._inbox
 
-    def _set_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        plan = self._plan
+    def _open(self) -> _OpenRun | None:
+        """Make what the run needs, once; None if that failed."""
+        if self._run is None and not self._is_broken:
+            try:
+                self._set_up()
+            except CloudexecError as error:
+                self._break(WorkerStartFailed(f"run {self._run_id} could not be set up: {error}"), error)
+        return self._run
+
+    def _set_up(self) -> None:
+        plan, loop = self._plan, self._ensure_loop()
         record = plan.record
         if not self._adopted:
             work_queue, out_queue = plan.home.make_queues(plan.settings.visibility_s)
             record = replace(record, work_queue=work_queue, out_queue=out_queue)
             plan.on_open(record)
             plan.home.write_record(record)
-        self._queues = (record.work_queue, record.out_queue)
-        self._is_open = True
-        self._client = client = plan.open_client()
-        self._fetching = asyncio.Semaphore(_FETCHES_AT_ONCE)
-        self._control = ControlWriter(
-            client,
-            plan.seal,
-            plan.home.bucket,
-            plan.home.key("control"),
-            plan.home.owner,
-            plan.control_etag,
-            beat_s=beat_every_s(plan.settings.stale_s),
-        )
-        _complete(loop, self._control.write())
-        self._mailroom = Mailroom(
-            loop,
-            client,
-            record.work_queue,
-            record.out_queue,
-            on_report=self._on_report,
-            on_sent=self._on_sent,
-            on_broken=self._on_broken_mail,
-            on_crash=self._crashed,
-        )
-        self._mailroom.open()
-        self._begin(self._keep_control())
-        self._begin(self._keep_journal())
+        self._run = run = _OpenRun(self, plan, loop, record, self._n_journal_entries)
+        loop.complete(run.control.write())
+        self._ensure_inbox().open(loop, run.fetch_blob)
+        run.mailroom.open()
+        loop.begin(self._keep(run.control.keep()))
+        loop.begin(self._keep(run.scribe.keep()))
         settings = plan.settings._replace(work_queue=record.work_queue, out_queue=record.out_queue)
-        environment = {SETTINGS_VARIABLE: settings.to_json(), KEY_VARIABLE: plan.key.hex()}
-        plan.fleet.open(environment, self.wake)
+        plan.fleet.open({SETTINGS_VARIABLE: settings.to_json(), KEY_VARIABLE: plan.key.hex()}, self.wake)
         if self._adopted:
             plan.fleet.adopt(time.monotonic())
 
-    def begin_adopted(self, journal_number: int, reports: list[Report]) -> None:
-        """Go on where an earlier client ended: its journal has so many entries, with these reports in them."""
-        self._journal_number = journal_number
-        for report in reports:
-            self._hear(report)
+    async def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that goes on for as long as the run is ours."""
+        try:
+            await work
+        except RunTakenOver as error:
+            self._taken_over(error)
 
-    def resume(self) -> None:
-        """Open the run of an earlier client. On the engine's thread."""
-        self._open()
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        assert self._loop is not None
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (crash := task.exception()) is not None:
-            self._crashed(crash)
-
-    def _crashed(self, crash: BaseException) -> None:
-        """A defect of ours: the engine must die of it, so that no future waits for what nobody does any more."""
-        self._crash = self._crash or crash
-        if self._loop is not None:
-            self._loop.stop()
+    def _taken_over(self, error: RunTakenOver) -> None:
+        self._is_left = True
+        self._break(error)
 
     def _happened(self, *events: Event) -> None:
         self._events.extend(events)
@@ -363,34 +306,26 @@ class PullBackend:
 
     # --- calls out ---
 
-    async def _send_when_stored(self, calls: list[OutboundCall], names: list[str]) -> None:
-        assert self._loop is not None
+    async def _send_when_stored(self, run: _OpenRun, calls: list[OutboundCall], names: list[str]) -> None:
         try:
-            await self._loop.run_in_executor(None, self._plan.store.wait, names)
+            await asyncio.get_running_loop().run_in_executor(None, self._plan.store.wait, names)
         except CloudexecError as error:
             failure, now_s = pack_failure(error), time.time()
-            self._happened(
-                Outcomes(
-                    QUEUE,
-                    [
-                        Outcome(call.number, call.attempts, Verdict.REFUSED, now_s, now_s, 0.0, 0, failure)
-                        for call in calls
-                    ],
-                )
-            )
+            refused = [
+                Outcome(call.number, call.attempts, Verdict.REFUSED, now_s, now_s, 0.0, 0, failure) for call in calls
+            ]
+            self._happened(Outcomes(QUEUE, refused))
         else:
-            self._send(calls)
+            self._send(run, calls)
 
-    def _send(self, calls: list[OutboundCall]) -> None:
-        assert self._mailroom is not None
+    def _send(self, run: _OpenRun, calls: list[OutboundCall]) -> None:
         text = to_text(self._plan.seal, Kind.BATCH, encode_batch([call.for_wire() for call in calls]))
-        self._mailroom.send(text, [(call.number, call.attempts) for call in calls])
+        run.mailroom.send(text, [(call.number, call.attempts) for call in calls])
 
-    async def _recall_into(self, found: list[tuple[int, int]]) -> None:
-        assert self._mailroom is not None
-        for attempts in self._mailroom.take_unsent():
+    async def _recall_into(self, run: _OpenRun, found: list[tuple[int, int]]) -> None:
+        for attempts in run.mailroom.take_unsent():
             found += attempts
-        for text in await self._mailroom.take_back():
+        for text in await run.mailroom.take_back():
             try:
                 batch = decode_batch(from_text(self._plan.seal, Kind.BATCH, text))
             except WireError as error:
@@ -398,79 +333,41 @@ class PullBackend:
             else:
                 found += [(call.number, call.attempt) for call in batch.calls]
 
-    def _on_sent(self, tokens: list[list[tuple[int, int]]]) -> None:
+    def on_sent(self, tokens: list[list[tuple[int, int]]]) -> None:
+        """The queue has these messages."""
         for attempts in tokens:
             self.journal.placed(attempts)
 
     # --- reports in ---
 
-    def _on_report(self, text: str, receipt: str) -> None:
-        try:
-            body = from_text(self._plan.seal, Kind.REPORT, text)
-            report = decode_report(body)
-        except WireError as error:
-            log.error("run %s: a message that is no report was dropped: %s", self._run_id, error)
-            assert self._mailroom is not None
-            self._mailroom.delete([receipt])
-            return
-        self.journal.heard(body, receipt)
-        self._hear(report)
+    def on_report(self, text: str, receipt: str) -> None:
+        """A message of the out queue."""
+        body = self._ensure_inbox().take(text)
+        if body is not None:
+            self.journal.heard(body, receipt)
+        elif self._run is not None:
+            self._run.mailroom.delete([receipt])
 
-    def _hear(self, report: Report) -> None:
-        """Take in a report, after the results in it have been fetched, and after those before it."""
-        refs = _results_outside(report)
-        fetch = self._begin(self._fetch_ahead(report.worker, refs)) if refs and self._is_open else None
-        self._waiting[report.worker].append((report, fetch))
-        if fetch is None:
-            self._read_waiting(report.worker)
-
-    async def _fetch_ahead(self, worker: str, refs: list[BlobRef]) -> None:
-        await asyncio.gather(*[self._fetch(ref) for ref in refs])
-        assert self._loop is not None
-        self._loop.call_soon(self._read_waiting, worker)  # when this task is done
-
-    async def _fetch(self, ref: BlobRef) -> None:
-        assert self._client is not None
-        assert self._fetching is not None
-        home = self._plan.home
-        async with self._fetching:
-            try:
-                found = await self._client.call(s3.get_object(home.bucket, home.key(ref.name), owner=home.owner))
-            except CloudexecError as error:  # tried once more when the call is delivered, and told then
-                log.info("a result was not fetched ahead: %s", error)
-            else:
-                self._fetched[ref.name] = found.body
-
-    def _read_waiting(self, worker: str) -> None:
-        waiting = self._waiting[worker]
+    def _on_events(self, report: Report, events: list[Event]) -> None:
         now_s = time.monotonic()
-        while waiting and (waiting[0][1] is None or waiting[0][1].done()):
-            report, _ = waiting.popleft()
-            receipts = self._news.receipts(worker) if report.leaving else []
-            events = self._news.read(report)
-            if report.leaving:
-                log.info("worker %s left: %s", worker, report.leaving)
-                self._plan.fleet.left(worker, now_s)
-                self._delete_work(receipts)
-            else:
-                self._plan.fleet.heard(worker, now_s)
-            if events:
-                self._happened(*events)
-        if not waiting:
-            del self._waiting[worker]
+        if report.leaving:
+            log.info("worker %s left: %s", report.worker, report.leaving)
+            self._plan.fleet.left(report.worker, now_s)
+            if self._run is not None:  # the ledger places anew what it still held
+                self._run.mailroom.delete(list(report.receipts), work=True)
+        else:
+            self._plan.fleet.heard(report.worker, now_s)
+        if events:
+            self._happened(*events)
 
-    def _delete_work(self, receipts: list[str]) -> None:
-        """Messages of a dead worker: the ledger places their calls anew, so they must not come back."""
-        if self._mailroom is not None:
-            self._mailroom.delete(receipts, work=True)
+    def on_broken_mail(self, error: CloudexecError) -> None:
+        """The queues refuse us for good."""
+        if self._run is not None:
+            self._run.loop.begin(self._mail_broke(self._run, error))
 
-    def _on_broken_mail(self, error: CloudexecError) -> None:
-        self._begin(self._mail_broke(error))
-
-    async def _mail_broke(self, error: CloudexecError) -> None:
-        assert self._control is not None
+    async def _mail_broke(self, run: _OpenRun, error: CloudexecError) -> None:
         try:
-            await self._control.check()
+            await run.control.check()
         except RunTakenOver as taken:
             self._taken_over(taken)
             return
@@ -482,11 +379,12 @@ class PullBackend:
     # --- the fleet ---
 
     def _turn_fleet(self, now_s: float) -> None:
-        if not self._is_open:
+        if self._run is None:
             return
         for event in self._plan.fleet.turn(now_s):
             if isinstance(event, WorkerEnded):
-                self._delete_work(self._news.receipts(event.worker))
+                # The ledger places its calls anew, so its messages must not come back.
+                self._run.mailroom.delete(self._news.receipts(event.worker), work=True)
                 self._events.extend(self._news.gone(event.worker, event.end))
             elif isinstance(event, NotStarted):
                 self._events.append(StartFailed(event.end))
@@ -495,132 +393,94 @@ class PullBackend:
         self._see_fleet()
 
     def _see_fleet(self) -> None:
-        if self._control is not None:
-            self._control.see_fleet(self._plan.fleet.n_workers)
-
-    # --- what is kept up ---
-
-    async def _keep_control(self) -> None:
-        assert self._control is not None
-        try:
-            await self._control.keep()
-        except RunTakenOver as error:
-            self._taken_over(error)
-
-    async def _keep_journal(self) -> None:
-        with contextlib.suppress(RunTakenOver):  # which has been told
-            while True:
-                await asyncio.sleep(JOURNAL_EVERY_S)
-                await self._write_journal()
-
-    async def _write_journal(self) -> None:
-        """Write what has gathered; then the reports in it may go."""
-        if self.journal.is_clean:
-            return
-        assert self._client is not None
-        assert self._mailroom is not None
-        body, receipts = self.journal.take()
-        self._journal_number += 1
-        home = self._plan.home
-        sealed = self._plan.seal.close(Kind.JOURNAL, body)
-        key = home.key(f"journal/{self._journal_number:08d}-{self._client_id}")
-        pause_s = 1.0
-        while True:
-            try:
-                await self._client.call(s3.put_object(home.bucket, key, [sealed], owner=home.owner))
-                break
-            except CloudexecError as error:
-                log.warning("run %s: its journal could not be written, it is tried again: %s", home.run_id, error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, 30.0)
-        await self._check_ownership()
-        self._mailroom.delete(receipts)
-
-    async def _check_ownership(self) -> None:
-        """Reports that the run's new owner has not read must stay in their queue."""
-        assert self._control is not None
-        while True:
-            try:
-                await self._control.check()
-                return
-            except RunTakenOver as error:
-                self._taken_over(error)
-                raise
-            except CloudexecError as error:
-                log.info("run %s: it is not known whether it is still ours: %s", self._run_id, error)
-                await asyncio.sleep(1.0)
-
-    def _taken_over(self, error: RunTakenOver) -> None:
-        self._detached = True  # it is not ours to close any more
-        self._break(error)
+        if self._run is not None:
+            self._run.control.see_fleet(self._plan.fleet.n_workers)
 
     # --- the end ---
 
-    async def _let_go(self, within_s: float) -> None:
-        assert self._mailroom is not None
-        assert self._control is not None
-        await self._mailroom.flush(within_s)
-        self._control.detach()
-        await self._control.write()
-        await self._write_journal()
-        await self._mailroom.flush(within_s)
-
-    def _close_run(self, loop: asyncio.AbstractEventLoop, grace_s: float) -> None:
+    def _close_run(self, run: _OpenRun, grace_s: float) -> None:
         plan = self._plan
         try:
-            if not self._detached:
-                _complete(loop, self._say_goodbye())
-            _complete(loop, self._end_tasks())
+            if not self._is_left:
+                run.loop.complete(run.say_goodbye())
+            run.loop.complete(run.close())
         finally:
-            within_s = max(grace_s, _STOP_WITHIN_S)
             try:
-                reason = "cloudexec: the run is over"
-                plan.fleet.close(stop_workers=not self._detached, reason=reason, within_s=within_s)
+                plan.fleet.close(
+                    stop_workers=not self._is_left,
+                    reason="cloudexec: the run is over",
+                    within_s=max(grace_s, _STOP_WITHIN_S),
+                )
             finally:
-                if not self._detached:
-                    plan.home.tidy(*self._queues)
+                if not self._is_left:
+                    plan.home.tidy(run.record.work_queue, run.record.out_queue)
                     plan.on_close()
 
-    async def _say_goodbye(self) -> None:
-        if self._control is not None:
-            self._control.leave("*")
-            try:
-                await asyncio.wait_for(self._control.write(), 5.0)
-            except (CloudexecError, asyncio.TimeoutError) as error:  # the fleet is stopped anyhow
-                log.info("workers could not be told to leave: %s", error)
 
-    async def _end_tasks(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._mailroom is not None:
-            await self._mailroom.aclose()
-        if self._client is not None:
-            await self._client.aclose()
-        executor_end = asyncio.get_running_loop().shutdown_default_executor()
-        await asyncio.wait_for(executor_end, _LAST_MAIL_S)
+class _OpenRun:
+    """What a run has from its first need on: connections, queues, and what is kept up."""
 
+    def __init__(
+        self, backend: PullBackend, plan: PullPlan, loop: EngineLoop, record: RunRecord, n_journal_entries: int
+    ) -> None:
+        home = plan.home
+        self.loop = loop
+        self.record = record
+        self._home = home
+        self._client = plan.open_client()
+        self.control = ControlWriter(
+            self._client,
+            plan.seal,
+            home.bucket,
+            home.key("control"),
+            home.owner,
+            plan.control_etag,
+            beat_s=beat_every_s(plan.settings.stale_s),
+        )
+        self.mailroom = Mailroom(
+            loop,
+            self._client,
+            record.work_queue,
+            record.out_queue,
+            on_report=backend.on_report,
+            on_sent=backend.on_sent,
+            on_broken=backend.on_broken_mail,
+        )
+        self.scribe = Scribe(
+            backend.journal, home, plan.seal, self._client, self.control, self.mailroom.delete, n_journal_entries
+        )
 
-def _results_outside(report: Report) -> list[BlobRef]:
-    """Blobs that hold results or output of a report's outcomes, but for very large ones."""
-    refs: list[BlobRef] = []
-    for _, outcome in report.outcomes:
-        for packed in (outcome.value, outcome.out):
-            if packed and sole_part(packed) is None:
-                refs += [part for part in unpack_parts(packed) if isinstance(part, BlobRef)]
-    return [ref for ref in refs if ref.size <= _FETCH_AHEAD_BYTES]
+    async def fetch_blob(self, ref: BlobRef) -> memoryview:
+        """A blob's bytes."""
+        found = await self._client.call(
+            s3.get_object(self._home.bucket, self._home.key(ref.name), owner=self._home.owner)
+        )
+        return found.body
+
+    async def let_go(self, within_s: float) -> None:
+        """Send and write everything, and mark the run as left by intention."""
+        await self.mailroom.flush(within_s)
+        self.control.detach()
+        await self.control.write()
+        await self.scribe.write()
+        await self.mailroom.flush(within_s)
+
+    async def say_goodbye(self) -> None:
+        """Tell all workers to leave."""
+        self.control.leave("*")
+        try:
+            await asyncio.wait_for(self.control.write(), _GOODBYE_S)
+        except (CloudexecError, asyncio.TimeoutError) as error:  # the fleet is stopped anyhow
+            log.info("workers could not be told to leave: %s", error)
+
+    async def close(self) -> None:
+        """End what is kept up; close every connection."""
+        await self.loop.cancel_all()
+        await self._client.aclose()
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), _LAST_UPLOADS_S)
 
 
 def _blobs_of(call: OutboundCall) -> Iterable[BlobRef]:
     """What must be stored before the call is sent."""
     modules = call.function.modules
     return (*call.refs, *(module.bundle for module in modules)) if modules else call.refs
-
-
-def _complete(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
-    """Run the loop until this is done, however often somebody stops it to wake the engine."""
-    task = loop.create_task(work)
-    task.add_done_callback(lambda _task: loop.stop())
-    while not task.done():
-        loop.run_forever()
-    task.result()

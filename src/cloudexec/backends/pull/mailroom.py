@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from cloudexec.backends.pull.loop import EngineLoop
 from cloudexec.errors import AwsError, CloudexecError, ConnectionLost, Throttled
 from cloudexec.transport import sqs
 from cloudexec.transport.aio import AsyncClient
@@ -47,7 +48,7 @@ class Mailroom:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: EngineLoop,
         client: AsyncClient,
         work_queue: str,
         out_queue: str,
@@ -55,7 +56,6 @@ class Mailroom:
         on_report: Callable[[str, str], None],
         on_sent: Callable[[list[Any]], None],
         on_broken: Callable[[CloudexecError], None],
-        on_crash: Callable[[BaseException], None],
     ) -> None:
         self._loop = loop
         self._client = client
@@ -64,14 +64,11 @@ class Mailroom:
         self._on_report = on_report
         self._on_sent = on_sent
         self._on_broken = on_broken
-        self._on_crash = on_crash
         self._outbox: deque[Parcel] = deque()
         self._bin: deque[tuple[str, str]] = deque()  # (queue, receipt)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._n_receiving = 0
         self._n_sending = 0
         self._n_deleting = 0
-        self._closing = False
 
     @property
     def is_idle(self) -> bool:
@@ -89,7 +86,7 @@ class Mailroom:
         # While a request is under way, messages gather until they fill one, or it is answered.
         if not self._n_sending or (len(self._outbox) >= _IN_ONE and self._n_sending < _SENDERS_MOST):
             self._n_sending += 1
-            self._begin(self._send_all())
+            self._loop.begin(self._send_all())
 
     def delete(self, receipts: list[str], *, work: bool = False) -> None:
         """Delete messages that were received, soon."""
@@ -97,7 +94,7 @@ class Mailroom:
         self._bin.extend((queue, receipt) for receipt in receipts)
         if receipts and self._n_deleting < _DELETERS_MOST:
             self._n_deleting += 1
-            self._begin(self._delete_all())
+            self._loop.begin(self._delete_all())
 
     def take_unsent(self) -> list[Any]:
         """Tokens of messages that were to be sent, and now will not be."""
@@ -107,8 +104,8 @@ class Mailroom:
 
     async def take_back(self) -> list[str]:
         """Messages of the work queue that nobody had received; they are gone from there for certain."""
-        deadline = self._loop.time() + _SENDS_WITHIN_S
-        while self._n_sending and self._loop.time() < deadline:
+        deadline = asyncio.get_running_loop().time() + _SENDS_WITHIN_S
+        while self._n_sending and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.005)
         taken: list[str] = []
         n_empty = 0
@@ -129,27 +126,10 @@ class Mailroom:
 
     async def flush(self, within_s: float) -> bool:
         """Wait until everything is sent and deleted; whether that was so in time."""
-        deadline = self._loop.time() + within_s
-        while not self.is_idle and self._loop.time() < deadline:
+        deadline = asyncio.get_running_loop().time() + within_s
+        while not self.is_idle and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         return self.is_idle
-
-    async def aclose(self) -> None:
-        """End every wait. A parked long poll is cut off, so that it swallows no message."""
-        self._closing = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (crash := task.exception()) is not None:
-            self._on_crash(crash)
 
     # --- sending ---
 
@@ -196,12 +176,12 @@ class Mailroom:
 
     def _add_receiver(self) -> None:
         self._n_receiving += 1
-        self._begin(self._receive_all())
+        self._loop.begin(self._receive_all())
 
     async def _receive_all(self) -> None:
         pause_s = _PAUSE_S
         try:
-            while not self._closing:
+            while True:
                 try:
                     messages = await self._client.call(
                         sqs.receive_messages(self._out_queue, wait_s=_WAIT_S, visibility_s=_VISIBILITY_S)
@@ -246,7 +226,7 @@ class Mailroom:
 
     def _is_passing(self, error: AwsError) -> bool:
         """Whether trying again may help; if not, the run is over."""
-        if self._closing or (error.status or 0) >= 500:
+        if (error.status or 0) >= 500:
             return True
         self._on_broken(error)
         return False
