@@ -1,11 +1,15 @@
-"""What holds for every test: how hypothesis searches.
+"""What holds for every test: how hypothesis searches, and which tests start containers.
 
 HYPOTHESIS_PROFILE chooses; without it, `ci` where CI is set (same examples on every run) and `dev` elsewhere
 (new examples on every run).
+CONTAINER_TESTS=sample runs one in SAMPLE of the tests that start workers in the pocket AWS, always the same ones: they
+take most of the time, and what they test hardly depends on the version of Python.
 """
 
 import os
+from zlib import crc32
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A slow machine is not a bug of the code under test; pytest-timeout ends what hangs.
@@ -13,3 +17,25 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+SAMPLE = 6
+CONTAINER_FOLDERS = ("tests/ecs/", "tests/pocket/", "tests/commands/test_on_ecs", "tests/worker/agent/")
+
+
+def starts_containers(item: pytest.Item) -> bool:
+    """Whether a test has workers started in the pocket AWS, or as if they were there."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    on_ecs = any(getattr(value, "name", "") == "ecs" for value in parameters.values())
+    return on_ecs or item.nodeid.startswith(CONTAINER_FOLDERS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    containers = {item.nodeid for item in items if starts_containers(item)}
+    for item in items:
+        if item.nodeid in containers:
+            item.add_marker("containers")
+    if os.environ.get("CONTAINER_TESTS") == "sample":
+        left_out = [item for item in items if item.nodeid in containers and crc32(item.nodeid.encode()) % SAMPLE]
+        config.hook.pytest_deselected(items=left_out)
+        dropped = set(map(id, left_out))
+        items[:] = [item for item in items if id(item) not in dropped]
