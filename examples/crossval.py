@@ -137,7 +137,7 @@ def show_failure(executor: Any, work: Any) -> None:
     failing = executor.with_options(name="a penalty below zero").submit(work, -1.0, 0.03, 0)
     sound = executor.submit(work, 1.0, 0.03, 0)
     error = failing.exception()
-    say("\n  One call fails on purpose (C=-1). Its future holds the error, and the traceback from the worker:\n")
+    say("\n  One call fails on purpose (C=-1). Its future holds the remote traceback:\n")
     say(textwrap.indent(f"{error.__cause__}".strip().strip('"').strip(), "  | ") + "\n")
     tell("error", f"{type(error).__name__}, in call {failing.call_id}")
     tell("ran on", f"slot {failing.stats.worker}")
