@@ -429,3 +429,46 @@ def test_a_message_of_the_queue_holds_no_more_than_max_tasks(max_tasks):
     ledger.ledger.queue_up("queue", 0.0)
     ledger.submit(10)
     assert {len(numbers) for _, numbers in ledger.places()} <= {max_tasks, 1}
+
+
+LEFT = LaneEnd(Cause.LOST, "it had no work", retired=True)
+
+
+def come_and_go(ledger, seconds, life_s):
+    """Slots that find nothing leave after `life_s`, and others come in their place."""
+    end_s = ledger.now_s + seconds
+    number = 0
+    while ledger.now_s < end_s and ledger.ledger.n_open:
+        ledger.wait(life_s)
+        ledger.ledger.worker_down(f"w{number}" if number else "w", LEFT, {}, ledger.now_s)
+        number += 1
+        ledger.ledger.lane_up(f"a{number}", f"w{number}", ledger.now_s)
+
+
+def test_a_lost_message_is_missed_also_where_idle_slots_leave_sooner():
+    ledger = pulling(1, options=retries(), ping_every_s=1, queue_patience_s=30)
+    come_and_go(ledger, 60, life_s=5)
+    assert ledger.ends() == {1: Cause.LOST}
+    assert 30 < ledger.now_s <= 40
+
+
+def test_slots_that_left_long_before_a_call_came_do_not_count_against_it():
+    ledger = pulling(1, options=retries(), ping_every_s=1, queue_patience_s=30)
+    ledger.outcome(1, lane="a")
+    ledger.wait(100)
+    ledger.ledger.worker_down("w", LEFT, {}, ledger.now_s)
+    ledger.ledger.lane_up("b", "v", ledger.now_s)
+    ledger.submit(1)
+    ledger.places()
+    ledger.wait(29)
+    assert 2 not in ledger.ends()
+    ledger.wait(5)
+    assert ledger.ends() == {2: Cause.LOST}
+
+
+def test_workers_that_leave_without_having_found_anything_are_no_failed_starts():
+    ledger = pulling(1, ping_every_s=1, queue_patience_s=1000, failed_starts=3)
+    come_and_go(ledger, 60, life_s=5)
+    ledger.ledger.worker_down("never heard of", LEFT, {}, ledger.now_s)
+    assert ledger.ledger.broken is None
+    assert ledger.ends() == {}

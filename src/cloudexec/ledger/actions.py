@@ -14,7 +14,8 @@ class LaneEnd(NamedTuple):
     """How a lane, or the worker that it belongs to, ended.
 
     cause: what it means for the call that ran. exitcode: of the process, minus the signal. killed_call: the call
-    that it was killed for, 0 if none. stopped: because the user asked. retired: it had done its share of calls.
+    that it was killed for, 0 if none. stopped: because the user asked. retired: it had done its share of calls,
+    or left in good order; that is no failed start.
     error, remedy: the name of the error class that says it best and what to try, where a backend knows more than
     `cause` does; plain text, because the journal keeps it.
     """

@@ -58,6 +58,7 @@ class Ledger:
         self._lanes = self._placing.lanes
         self._queues = self._placing.queues
         self._next_ping = NEVER
+        self._idle_since_s = NEVER  # when slots that have left since then began to find nothing in a shared queue
         self.broken: LaneEnd | None = None
         self.late_outcomes = 0
         self.retries = 0
@@ -116,6 +117,8 @@ class Ledger:
     def submitted(self, calls: Iterable[Call], now_s: float) -> None:
         """New calls; their numbers must be new."""
         calls = list(calls)
+        if not self._calls:
+            self._idle_since_s = NEVER
         self._calls.update([(call.number, call) for call in calls])
         self._placing.add(calls)
         if self.broken is not None:
@@ -154,6 +157,7 @@ class Ledger:
         """
         lane = self._lanes.get(lane_id)
         holder, call = lane, None
+        self._idle_since_s = NEVER
         if lane is not None:
             lane.progress_s = now_s
             lane.done += 1
@@ -212,6 +216,7 @@ class Ledger:
         lane = self._lanes.get(lane_id)
         if lane is None:
             return  # its end was told before; the queue will hand them out again
+        self._idle_since_s = NEVER
         for number in numbers:
             holder = self._holder(number)
             if holder is None or holder is lane:
@@ -315,9 +320,10 @@ class Ledger:
     def worker_down(self, worker_id: str, end: LaneEnd, unstarted: dict[str, int], now_s: float) -> None:
         """A worker has ended, and its lanes with it. `unstarted`: as for `lane_down`, by lane."""
         worker = self._workers.pop(worker_id, None)
-        if worker is None:
+        if worker is None and not end.retired:
             self.start_failed(end, now_s)
             return
+        worker = worker or Worker(worker_id)
         lanes = list(worker.lanes.values())
         barren = [self._lane_gone(lane, end, unstarted.get(lane.id, 0), now_s, worker) for lane in lanes]
         self._growth.went(len(self._lanes), None)
@@ -417,9 +423,14 @@ class Ledger:
                 self._actions.append(KillCall(lane.id, first.number))
 
     def _forget_unread(self, now_s: float) -> None:
-        """Calls in a shared queue that idle slots do not find are lost."""
+        """Calls in a shared queue that idle slots do not find are lost. Those slots may leave before that is sure;
+        then others go on for them."""
         longest_idle = next(iter(self._placing.idle.values()), None)
-        if longest_idle is None or now_s - longest_idle.progress_s <= self._limits.queue_patience_s:
+        if longest_idle is None:
+            if self._lanes:
+                self._idle_since_s = NEVER  # all are busy, and will come to it
+            return
+        if now_s - min(longest_idle.progress_s, self._idle_since_s) <= self._limits.queue_patience_s:
             return
         end = LaneEnd(Cause.LOST, "its message was lost in the queue")
         for queue in self._queues.values():
@@ -456,6 +467,8 @@ class Ledger:
         """Give every call of a lane its due; whether the lane has ended before it did anything."""
         unstarted += len(self._placing.unsend(lane))
         self._placing.remove(lane)
+        if not lane.calls:
+            self._idle_since_s = min(self._idle_since_s, lane.progress_s)
         worker = worker or self._workers[lane.worker]
         worker.lanes.pop(lane.id, None)
         worker.proven |= bool(lane.done)

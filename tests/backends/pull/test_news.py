@@ -130,7 +130,13 @@ def test_a_worker_that_leaves_puts_its_calls_back_first(news):
     assert events[0] == Requeued([(1, 2), (2, 1)])
     assert isinstance(events[-1], WorkerDown)
     assert "SIGTERM" in events[-1].end.detail
+    assert events[-1].end.retired, "that is no failed start"
     assert news.workers == []
+
+
+def test_a_worker_that_leaves_because_it_cannot_work_is_a_failed_start(news):
+    (down,) = news.read(Report("w", 2, leaving="its slots die", broken=True))
+    assert not down.end.retired
 
 
 def test_a_worker_that_its_service_stopped_is_told_once_and_its_late_outcomes_still_count(news):

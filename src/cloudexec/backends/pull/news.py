@@ -121,7 +121,8 @@ class News:
         for stop in report.down:
             events += self._lane_down(worker, report.worker, stop)
         if report.leaving:
-            events += self.gone(report.worker, LaneEnd(Cause.LOST, f"worker {report.worker} left: {report.leaving}"))
+            why = f"worker {report.worker} left: {report.leaving}"
+            events += self.gone(report.worker, LaneEnd(Cause.LOST, why, retired=not report.broken))
         return events
 
     def gone(self, worker: str, end: LaneEnd) -> list[Event]:

@@ -125,6 +125,9 @@ class Agent:
         if self._ending:
             self._finish(now_s)
         else:
+            if late := self._slots.take_late(now_s):
+                say(f"{len(late)} calls wait behind a long one: back into the queue")
+                self._post.put_back(parcels(self._seal, [], late))
             self._slots.feed(now_s)
             self._receive(now_s)
             self._look_at_control(now_s)
@@ -341,7 +344,7 @@ class Agent:
         """Say goodbye when everything has been put back; go when that has been heard."""
         if self._post.has_put_back and not self._said_goodbye:
             self._said_goodbye = True
-            self._reporter.leaving(self._ending)
+            self._reporter.leaving(self._ending, broken=self._code != EXIT_OK)
         if self._post.client_gone or (self._said_goodbye and self._post.is_done):
             self._exit_code = self._code
         elif now_s >= self._end_s:

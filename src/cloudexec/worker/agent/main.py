@@ -69,7 +69,7 @@ def _work(settings: WorkerSettings, key: bytes, place: Place, client: Client, pa
 def _leave(client: Client, settings: WorkerSettings, seal: Seal, place: Place, why: str) -> None:
     """The only report of a worker that cannot work."""
     say(f"leaving: {why}")
-    report = Report(place.worker, 1, leaving=why, facts=facts_of(place, age_of_process_s()))
+    report = Report(place.worker, 1, leaving=why, broken=True, facts=facts_of(place, age_of_process_s()))
     text = to_text(seal, Kind.REPORT, encode_report(report))
     try:
         client.call(sqs.send_messages(settings.out_queue, [text]))

@@ -62,6 +62,7 @@ class Reporter:
         self._requeued: list[tuple[int, int]] = []
         self._dropped: list[int] = []
         self._leaving = ""
+        self._broken = False
         self._since_s: float | None = None  # when the first outcome was seen that waits for company
         self.most_bytes = MOST_BYTES
         self.is_due = False
@@ -114,9 +115,9 @@ class Reporter:
         report = Report(self._worker, 0, facts=self._facts, failed_start=True)
         self._again.append(self._relabelled(report, [End(lane, outcome, None)], []))
 
-    def leaving(self, why: str) -> None:
-        """The next report is the last."""
-        self._leaving = why
+    def leaving(self, why: str, *, broken: bool = False) -> None:
+        """The next report is the last. `broken`: the worker cannot work."""
+        self._leaving, self._broken = why, broken
         self.is_due = True
 
     def next(self, held: dict[str, list[int]] | None, receipts: dict[str, list[int]]) -> Letter:
@@ -142,6 +143,7 @@ class Reporter:
             requeued=self._requeued,
             dropped=self._dropped,
             leaving=self._leaving,
+            broken=self._broken,
         )
         settles, self._settles = self._settles, []
         self._down, self._requeued, self._dropped = [], [], []
