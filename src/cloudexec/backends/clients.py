@@ -50,6 +50,7 @@ class Clients:
         self._endpoint_url = endpoint_url
         self._clients: dict[tuple[str, int], Any] = {}
         self._making = threading.RLock()
+        self._is_closed = False
 
     @cached_property
     def session(self) -> Any:
@@ -92,8 +93,10 @@ class Clients:
         return given if isinstance(given, str) else given.get(service, "")
 
     def client(self, service: str, attempts: int = _ATTEMPTS) -> Any:
-        """A client of boto3, made once; threads may share it. Errors: SettingsError."""
+        """A client of boto3, made once; threads may share it. Errors: SettingsError, ConnectionLost after `close`."""
         with self._making:  # a session's own making of clients is not safe with threads
+            if self._is_closed:
+                raise ConnectionLost(f"{service}: the clients were closed", False)
             if (service, attempts) not in self._clients:
                 self._clients[service, attempts] = self._make(service, attempts)
             return self._clients[service, attempts]
@@ -110,8 +113,9 @@ class Clients:
             raise translated(f"{service} {operation}", error) from error
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; there are no new ones."""
         with self._making:
+            self._is_closed = True
             clients, self._clients = self._clients, {}
         for client in clients.values():
             client.close()

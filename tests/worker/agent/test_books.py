@@ -105,6 +105,35 @@ def test_calls_that_wait_behind_a_long_one_are_found_when_another_slot_has_nothi
     assert placed(books) == {"l1": [2]}
 
 
+def test_what_waits_for_long_while_all_slots_are_busy_is_for_other_workers():
+    books = books_with(2)
+    work, other = work_of([1, 2, 3, 4]), work_of([5], "n")
+    books.take(work)
+    books.place(0.0)
+    assert books.next_late_s(after_s=1.0) == 1.0
+    assert books.late(0.9, after_s=1.0) == []
+    books.ended("l1", [outcome_of(3)], 0.5)  # it goes on there
+    assert books.late(1.0, after_s=1.0) == ["l0"]
+    assert books.late(1.5, after_s=1.0) == []  # asked a moment ago
+    books.take_back("l0", 1)
+    assert [held.number for held in books.take_waiting()] == [2]
+    books.ended("l1", [outcome_of(4)], 1.6)
+    books.take(other)
+    assert placed(books) == {"l1": [5]}
+    assert books.next_late_s(after_s=1.0) == NEVER
+
+
+def test_what_waits_while_a_slot_here_is_idle_or_on_its_way_is_not_for_others():
+    books = books_with(2, up=1)
+    books.take(work_of([1, 2, 3, 4]))
+    books.place(0.0)
+    assert books.late(9.0, after_s=1.0) == []  # the other slot comes
+    books.begin_lane("l1", 1)
+    books.place(9.0)
+    books.ended("l1", [outcome_of(3), outcome_of(4)], 9.5)
+    assert books.late(99.0, after_s=1.0) == []
+
+
 def test_calls_that_are_not_wanted_are_struck_off_wherever_they_wait():
     books = books_with(1)
     unwanted = books.take(work_of([1, 2, 3]), without={2})

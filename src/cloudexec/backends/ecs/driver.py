@@ -18,7 +18,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -53,6 +53,7 @@ _THREADS: Final = 12
 _LOG_LINES: Final = 20
 _LOGS_AT_ONCE: Final = 20  # when many workers end together, only so many have their logs read
 _SETTLE_S: Final = 0.02
+_LAST_REQUESTS_S: Final = 2.0  # at the end, for what nobody waits for any more
 
 
 class Ask(Protocol):
@@ -77,6 +78,7 @@ class EcsFleet:
         self._wake: Callable[[], None] = lambda: None
         self._threads: ThreadPoolExecutor | None = None
         self._n_reading_logs = 0
+        self._under_way: set[Future[None]] = set()
 
     @property
     def n_workers(self) -> int:
@@ -165,6 +167,8 @@ class EcsFleet:
                 self._finish(time.monotonic() + within_s)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
+            late = wait(list(self._under_way), _LAST_REQUESTS_S).not_done
+            self._threads.shutdown(wait=not late)  # no thread is left, unless its service does not answer
 
     def _finish(self, deadline_s: float) -> None:
         """Go on until all tasks have been told to stop."""
@@ -190,7 +194,9 @@ class EcsFleet:
             self._answers.append(work(argument))
             self._wake()
 
-        self._threads.submit(run)
+        request = self._threads.submit(run)
+        self._under_way.add(request)
+        request.add_done_callback(self._under_way.discard)
 
     def _carry_out(self, action: Action) -> Callable[[float], None]:
         if isinstance(action, RunTask):

@@ -235,6 +235,11 @@ class Books:
         lane.since_s = now_s if lane.held else NEVER
         return found
 
+    def is_idle(self, lane_id: str) -> bool:
+        """Whether a lane has no call left."""
+        lane = self.lanes.get(lane_id)
+        return lane is None or not lane.held
+
     def take_back(self, lane_id: str, count: int) -> None:
         """The last `count` calls of a lane have not started, and will not there: others shall have them."""
         lane = self.lanes[lane_id]
@@ -269,6 +274,27 @@ class Books:
         lane.looked_s = now_s
         return lane.id
 
+    def next_late_s(self, after_s: float) -> float:
+        """When some lane will have kept calls waiting for `after_s` while no lane here could have them."""
+        is_full = len(self.lanes) >= self.n_slots and all(lane.held or not lane.quota for lane in self.lanes.values())
+        waits = (lane.waits_since_s for lane in self.lanes.values() if len(lane.held) > 1) if is_full else ()
+        return min(waits, default=NEVER) + after_s
+
+    def late(self, now_s: float, after_s: float) -> list[str]:
+        """The lanes that do so; those are not named again until `after_s` later."""
+        if self.next_late_s(after_s) > now_s:
+            return []
+        late = [x for x in self.lanes.values() if len(x.held) > 1 and x.waits_since_s + after_s <= now_s]
+        for lane in late:
+            lane.looked_s = now_s
+        return [lane.id for lane in late]
+
+    def take_waiting(self) -> list[Held]:
+        """Empty the backlog: others shall have what waits."""
+        waiting = [held for piece in self._backlog for held in piece]
+        self._backlog.clear()
+        return waiting
+
     # --- calls that are not wanted any more, and the end ---
 
     def drop_waiting(self, numbers: Container[int]) -> list[Held]:
@@ -282,8 +308,6 @@ class Books:
     def take_all(self) -> tuple[list[Held], list[Held]]:
         """Empty the books of calls: (those that have started, as far as is known; the others)."""
         started = [held for lane in self.lanes.values() for held in lane.held]
-        waiting = [held for piece in self._backlog for held in piece]
         for lane in self.lanes.values():
             lane.held.clear()
-        self._backlog.clear()
-        return started, waiting
+        return started, self.take_waiting()

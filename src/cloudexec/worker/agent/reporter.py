@@ -18,6 +18,7 @@ from cloudexec.worker.agent.books import NEVER, Held, Work
 
 MOST_BYTES: Final = 700_000  # base64 adds a third; a message may have 1 MiB
 GATHER_S: Final = 0.003
+LINGER_S: Final = 0.1
 _OUTCOME_EXTRA: Final = 64  # a generous guess at what an outcome adds besides its value and output
 
 
@@ -64,6 +65,7 @@ class Reporter:
         self._leaving = ""
         self._broken = False
         self._since_s: float | None = None  # when the first outcome was seen that waits for company
+        self._is_urgent = False
         self.most_bytes = MOST_BYTES
         self.is_due = False
 
@@ -73,15 +75,18 @@ class Reporter:
         return self.is_due or bool(self._ends or self._again)
 
     def due_s(self, now_s: float, *, is_busy: bool) -> float:
-        """When there is something to send. Slots of a busy worker often end together: outcomes wait for each other
-        for a moment, which costs less than a report each."""
+        """When there is something to send.
+
+        Slots of a busy worker often end together: outcomes wait for each other for a moment, and longer in the midst
+        of a batch, which costs less than a report each.
+        """
         if not self.has_news:
             return NEVER
         if self.is_due or self._again or not is_busy:
             return now_s
         if self._since_s is None:
             self._since_s = now_s
-        return self._since_s + GATHER_S
+        return self._since_s + (GATHER_S if self._is_urgent else LINGER_S)
 
     def lane_up(self, lane: str, slot: int) -> None:
         """A slot has come up."""
@@ -95,9 +100,10 @@ class Reporter:
             self._settles.append(victim)
         self.is_due = True
 
-    def end(self, lane: str, outcome: Outcome, work: Work | None) -> None:
-        """An attempt is over."""
+    def end(self, lane: str, outcome: Outcome, work: Work | None, *, is_last: bool = True) -> None:
+        """An attempt is over; `is_last`: its slot has no other call, so that somebody may be waiting for this one."""
         self._ends.append(End(lane, outcome, work))
+        self._is_urgent |= is_last
 
     def dropped(self, held: Held) -> None:
         """A call was struck off before it started."""
@@ -126,7 +132,7 @@ class Reporter:
         What is not an outcome waits for the last outcomes, so that no later report is needed to understand it; only
         slots that came up stand in the first.
         """
-        self._since_s = None
+        self._since_s, self._is_urgent = None, False
         if self._again:
             return self._again.popleft()
         ends = self._next_ends()

@@ -36,6 +36,7 @@ from cloudexec.worker.host.host import Host
 from cloudexec.worker.system import reap_strangers
 
 STUCK_S: Final = 0.05  # calls wait so long behind a running one before an idle slot may have them
+LATE_S: Final = 2.0  # and so long before other workers may: a batch is made to last no more than half of that
 LEAVE_WITHIN_S: Final = 2.0  # what slots may take to leave when they have nothing to do
 MOST_RESTARTS: Final = 2  # of the supervisor
 MOST_BARREN: Final = 20  # slots that end without having run anything, one after another
@@ -69,7 +70,8 @@ class Slots:
     @property
     def next_s(self) -> float:
         """When `feed` will have something to do."""
-        return min(self._want_s, self._look_s, self._books.next_stuck_s(STUCK_S))
+        books = self._books
+        return min(self._want_s, self._look_s, books.next_stuck_s(STUCK_S), books.next_late_s(LATE_S))
 
     def start(self) -> None:
         """Have as many as the settings say."""
@@ -88,6 +90,13 @@ class Slots:
             body = bytes(work.body) if is_whole else encode_batch(calls, batch.python, batch.pickler)
             self.host.place(lane, body, [call.number for call in calls], ())
         self._look_after_supervisor(now_s)
+
+    def take_late(self, now_s: float) -> list[Held]:
+        """Calls that wait behind a long one while every slot is busy: somewhere else, one may be idle."""
+        late = self._books.late(now_s, LATE_S)
+        for lane in late:
+            self._books.take_back(lane, self.host.recall(lane))
+        return self._books.take_waiting() if late else []
 
     def _look_after_supervisor(self, now_s: float) -> None:
         if self._books.is_empty or not self._books.lanes:
@@ -144,7 +153,7 @@ class Slots:
         now_s = time.monotonic()
         if isinstance(fact, Ended):
             for held, outcome in self._books.ended(fact.lane, fact.outcomes, now_s):
-                self._reporter.end(fact.lane, outcome, held.work)
+                self._reporter.end(fact.lane, outcome, held.work, is_last=self._books.is_idle(fact.lane))
         elif isinstance(fact, LaneBegan):
             if not self._books.lanes:
                 say(f"first slot is up after {now_s - self._began_s:.3f} s")
