@@ -93,7 +93,8 @@ class Report(NamedTuple):
     held: the calls that each lane holds, the running one first; None when nothing is said of it. receipts: of work
     messages that are not deleted yet, with the calls in them. requeued: [call, attempt] that it has put back into the
     queue itself, for others. dropped: calls that it was told to stop and had not started. leaving: why it ends, in its
-    last report; broken: that is because it cannot work, and the next one may fare alike. failed_start: the outcome among `outcomes` is the initializer's. facts: of the machine, in the first.
+    last report; broken: because it cannot work, so that the next one may fare alike. failed_start: the outcome among
+    `outcomes` is the initializer's. facts: of the machine, in the first.
     """
 
     worker: str
