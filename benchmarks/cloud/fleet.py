@@ -287,7 +287,7 @@ class Worker:
             self._begin(lane, slot, end_s)
         held: Held
         for held, known in self._books.ended(lane, [outcome], time.monotonic()):
-            self._reporter.end(lane, known, held.work)
+            self._reporter.end(lane, known, held.work, is_last=self._books.is_idle(lane))
         self._turn()
 
     # --- reports and deletes out ---
