@@ -277,6 +277,10 @@ def test_the_command_serves_a_shell_until_ctrl_c():
         ask = f"{exports}\n{sys.executable} -c '{code}'"
         told = subprocess.run(["sh", "-c", ask], capture_output=True, text=True, check=True).stdout
         assert told == "['arn:aws:ecs:us-east-1:123456789012:cluster/cloudexec']\n"
+        code = "from cloudexec import ECSExecutor as E\nwith E() as executor: print(executor.submit(abs, -3).result())"
+        ask = f"{exports}\n{sys.executable} -c '{code}'"
+        told = subprocess.run(["sh", "-c", ask], capture_output=True, text=True, check=True).stdout
+        assert told == "3\n"
         served.send_signal(signal.SIGINT)
         assert served.wait(15) == 0
 

@@ -42,10 +42,9 @@ def main(words: list[str] | None = None) -> int:
 
 
 def as_exports(aws: PocketAWS) -> str:
-    """What a shell takes, and the ready-made resources as comments."""
+    """What a shell takes; `ECSExecutor()` needs nothing else then."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in aws.env.items()]
-    ready = [f"# {name}: {value}" for name, value in aws.ecs_setup().items()]
-    return "\n".join([*lines, *ready, "# Ctrl-C ends it and everything that it started"])
+    return "\n".join([*lines, "# Ctrl-C ends it and everything that it started"])
 
 
 def as_json(aws: PocketAWS) -> str:

@@ -170,6 +170,8 @@ class PocketAWS:
     def reset(self) -> None:
         """Back to the start: no tasks, messages, objects or faults; the ready-made resources are there again."""
         self._told["setup"] = self._ask("reset")
+        if self._before is not None:
+            os.environ.update(self.env)  # the names of what is ready are new
 
     @property
     def pid(self) -> int:
@@ -187,7 +189,8 @@ class PocketAWS:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables that make any AWS client talk to it."""
+        """The environment variables that make any AWS client talk to it, and `ECSExecutor()` find what is ready."""
+        found = self.setup
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -195,20 +198,26 @@ class PocketAWS:
             "AWS_REGION": self.settings.region,
             "AWS_DEFAULT_REGION": self.settings.region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "CLOUDEXEC_CONFIG": os.devnull,  # this user's file speaks of an account
+            "CLOUDEXEC_CLUSTER": found["cluster"],
+            "CLOUDEXEC_TASK_DEFINITION": found["task_definition"],
+            "CLOUDEXEC_BUCKET": found["bucket"],
+            "CLOUDEXEC_SUBNETS": ",".join(found["subnets"]),
+            "CLOUDEXEC_SECURITY_GROUPS": ",".join(found["security_groups"]),
         }
 
     def activate(self) -> PocketAWS:
-        """Put `env` into os.environ, and every other AWS_ variable out of it, until `deactivate` or `close`."""
+        """Put `env` into os.environ, and other AWS_ and CLOUDEXEC_ variables out of it, until `deactivate`."""
         if self._before is None:
-            self._before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
+            self._before = {name: os.environ.pop(name) for name in _settings_in_environ()}
             os.environ.update(self.env)
             _forget_default_session()
         return self
 
     def deactivate(self) -> None:
-        """Give os.environ its AWS_ variables back."""
+        """Give os.environ its AWS_ and CLOUDEXEC_ variables back."""
         if self._before is not None:
-            for name in [name for name in os.environ if name.startswith("AWS_")]:
+            for name in _settings_in_environ():
                 del os.environ[name]
             os.environ.update(self._before)
             self._before = None
@@ -321,9 +330,14 @@ def need_moto() -> None:
 
 def server_environment(own: Mapping[str, str]) -> dict[str, str]:
     """The server's environment: nothing in it leads to a real account or to another pocket."""
-    kept = {name: value for name, value in own.items() if not name.startswith(("AWS_", "MOTO_", "PYTHONWARNINGS"))}
+    of_others = ("AWS_", "CLOUDEXEC_", "MOTO_", "PYTHONWARNINGS")
+    kept = {name: value for name, value in own.items() if not name.startswith(of_others)}
     paths: Sequence[str] = [*import_path().values(), *filter(None, [own.get("PYTHONPATH")])]
     return {**kept, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})}
+
+
+def _settings_in_environ() -> list[str]:
+    return [name for name in os.environ if name.startswith(("AWS_", "CLOUDEXEC_"))]
 
 
 def _forget_default_session() -> None:
