@@ -283,9 +283,12 @@ def test_many_executors_one_after_another_leak_nothing(kind):
         return descriptors(), threading.active_count(), children_of(os.getpid()), sorted(kind.left_behind(os.getpid()))
 
     use_one(1)
+    eventually(lambda: not kind.left_behind(os.getpid()))
     before = what_is_there()
     for number in range(many):
         use_one(number)
+    if kind.in_containers:  # as above
+        eventually(lambda: not kind.left_behind(os.getpid()))
     assert what_is_there() == before
 
 
