@@ -19,7 +19,13 @@ settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, p
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 SAMPLE = 6
-CONTAINER_FOLDERS = ("tests/ecs/", "tests/pocket/", "tests/commands/test_on_ecs", "tests/worker/agent/", "tests/examples/")
+CONTAINER_FOLDERS = (
+    "tests/ecs/",
+    "tests/pocket/",
+    "tests/commands/test_on_ecs",
+    "tests/worker/agent/",
+    "tests/examples/",
+)
 
 
 def starts_containers(item: pytest.Item) -> bool:
