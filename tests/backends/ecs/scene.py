@@ -23,6 +23,9 @@ THROTTLE = Throttled("run_task: ThrottlingException (400): Rate exceeded", "Thro
 LOST = ConnectionLost("run_task: connection reset", True)
 FAULT = AwsError("run_task: ServerException (500): try again", "ServerException", 500)
 DENIED = AwsError("run_task: AccessDeniedException (400): no", "AccessDeniedException", 400)
+UNKNOWN = AwsError(
+    "stop_task: InvalidParameterException (400): The referenced task was not found.", "InvalidParameterException", 400
+)
 UNAVAILABLE = {"reason": "Capacity is unavailable at this time. Please try again later or in a different zone"}
 
 
@@ -279,7 +282,9 @@ class Scene:
         return lambda now_s: self.fleet.listed(*read_list(reply), now_s)
 
     def _stop_task(self, action):
-        machine = self.machines[action.arn]
+        machine = self.machines.get(action.arn)
+        if machine is None:
+            return lambda now_s: self.fleet.stop_failed(action.arn, UNKNOWN, now_s)
         if self.chance.random() < self.weather.stop_error:
             return lambda now_s: self.fleet.stop_failed(action.arn, THROTTLE, now_s)
         machine.told_to_stop = True

@@ -351,6 +351,18 @@ def test_a_worker_that_is_dropped_is_stopped_and_its_end_is_told():
     assert len(scene.running) == scene.fleet.n_workers == 1
 
 
+def test_a_worker_that_is_dropped_and_forgotten_by_its_service_has_ended():
+    scene = a_scene()
+    scene.want(1)
+    scene.run(10)
+    (machine,) = scene.running
+    del scene.machines[machine.arn]
+    scene.fleet.drop(machine.worker, "no sign of life", scene.now_s)
+    scene.run(5)
+    assert "not known to ECS any more" in scene.ended()[machine.worker].detail
+    assert scene.fleet.n_workers == 0
+
+
 def test_a_worker_that_is_dropped_and_was_never_found_has_ended():
     scene = a_scene()
     scene.fleet.heard("stranger", scene.now_s)

@@ -279,6 +279,9 @@ class Fleet:
         """StopTask was throttled, lost or refused."""
         if is_passing(error):
             self._stopper.unanswered(self._tasks.get(arn), now_s)
+        elif is_unknown(error) and (task := self._tasks.get(arn)) is not None and task.heard:
+            self._stopper.answered()
+            self._over(task, vanished(arn), now_s)
         else:
             self._stopper.answered()
             self._notices.append(f"task {arn} could not be stopped: {error}")
@@ -499,6 +502,11 @@ class Fleet:
         token = self._watch.page(now_s)
         if token is not None:
             self._actions.append(List(token))
+
+
+def is_unknown(error: CloudexecError) -> bool:
+    """Whether ECS says that it knows no such task."""
+    return isinstance(error, AwsError) and "not found" in error.what.casefold()
 
 
 def is_passing(error: CloudexecError) -> bool:
