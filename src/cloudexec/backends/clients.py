@@ -20,6 +20,13 @@ _CONNECT_S: Final = 5
 _READ_S: Final = 30
 _CONNECTIONS: Final = 16  # more than the driver's threads
 _ATTEMPTS: Final = 5
+_PROFILE_REMEDY: Final = "correct the profile's name; `aws configure list-profiles` shows them"
+# Codes for a setting that names nothing: the setting, and where the request has its value.
+_WRONG_SETTINGS: Final = {
+    "ClusterNotFoundException": ("cluster", "cluster"),
+    "InvalidGroup.NotFound": ("security_groups", "GroupIds"),
+    "InvalidSubnetID.NotFound": ("subnets", "SubnetIds"),
+}
 _REPEATED_BY_FLEET: Final = frozenset({"run_task", "describe_tasks", "list_tasks", "stop_task"})
 
 
@@ -67,9 +74,7 @@ class Clients:
             session = boto3.Session(botocore_session=core, region_name=self._region or None)
             _ = session.region_name  # reads the profile, also that of AWS_PROFILE
         except ProfileNotFound as error:
-            raise SettingsError(
-                str(error), remedy="correct the profile's name; `aws configure list-profiles`"
-            ) from None
+            raise SettingsError(str(error), remedy=_PROFILE_REMEDY) from None
         paths = _shared_loader().search_paths  # boto3 has added its own, once more
         paths[:] = dict.fromkeys(paths)
         return session
@@ -104,13 +109,14 @@ class Clients:
     def ask(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """One request. Errors: AwsError and its kin, SettingsError for arguments that the service does not know."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         attempts = 1 if operation in _REPEATED_BY_FLEET else _ATTEMPTS
         try:
             reply: dict[str, Any] = getattr(self.client(service, attempts), operation)(**request)
             return reply
-        except (ClientError, BotoCoreError) as error:
-            raise translated(f"{service} {operation}", error) from error
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            raise self._explained(translated(f"{service} {operation}", error), operation, request) from error
 
     def close(self) -> None:
         """Close the connections; there are no new ones."""
@@ -119,6 +125,21 @@ class Clients:
             clients, self._clients = self._clients, {}
         for client in clients.values():
             client.close()
+
+    def _explained(
+        self, error: AwsError | SettingsError, operation: str, request: Mapping[str, Any]
+    ) -> AwsError | SettingsError:
+        """With the setting that is at fault, where the service's code tells which."""
+        code = error.code if isinstance(error, AwsError) else ""
+        if operation == "describe_task_definition" and code in ("ClientException", "InvalidParameterException"):
+            setting, key = "task_definition", "taskDefinition"
+        elif code in _WRONG_SETTINGS:
+            setting, key = _WRONG_SETTINGS[code]
+        else:
+            return error
+        error.args = (f"{error.what.rstrip('.')} ({setting}={request.get(key)!r}, {self.region})", *error.args[1:])
+        error.remedy = f"correct {setting}=, or region="
+        return error
 
     def _make(self, service: str, attempts: int) -> Any:
         from botocore.config import Config
@@ -136,7 +157,7 @@ class Clients:
 
 def translated(what: str, error: Exception) -> AwsError | SettingsError:
     """An error of botocore as ours. `what` was tried."""
-    from botocore import exceptions
+    from botocore import exceptions, parsers
 
     if isinstance(error, exceptions.ClientError):
         return error_of(what, _refusal(error.response or {}))
@@ -146,6 +167,12 @@ def translated(what: str, error: Exception) -> AwsError | SettingsError:
         return CredentialsExpired(f"{what}: {error}")
     if isinstance(error, exceptions.ParamValidationError):
         return SettingsError(f"{what}: {error}", remedy="correct the setting that is named")
+    if isinstance(error, exceptions.ProfileNotFound):
+        return SettingsError(f"{what}: {error}", remedy=_PROFILE_REMEDY)
+    if isinstance(error, parsers.ResponseParserError):
+        said = str(error).partition("\n")[0]
+        remedy = "check endpoint_url and the proxy: what answered does not speak as AWS does"
+        return AwsError(f"{what}: {said}", type(error).__name__, remedy=remedy)
     if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         # Those of the first kind had no connection, so nothing can have happened. `response` exists, and is None.
         return ConnectionLost(f"{what}: {error}", not isinstance(error, exceptions.ConnectionError))

@@ -287,7 +287,7 @@ class _Finder:
             account=account,
             client=client,
             close=close,
-            queues=lambda: clients.client("sqs"),
+            ask=clients.ask,
             bucket=found.bucket,
             prefix=found.prefix or PREFIX,
             owner=clients.account_id,
@@ -311,7 +311,7 @@ def _found(known: RunKey, session: Any, take_over: bool) -> Found:
             prefix=known.prefix,
             owner=known.owner or clients.account_id,
             client=client,
-            queues=lambda: clients.client("sqs"),
+            ask=clients.ask,
             tags={},
         )
         return find_run(home, Seal(bytes.fromhex(known.key_hex)), take_over=take_over)

@@ -18,7 +18,7 @@ from cloudexec.backends.protocol import OutboundCall
 from cloudexec.backends.pull.backend import PullBackend, PullPlan
 from cloudexec.backends.pull.control import claim, is_dead_here
 from cloudexec.backends.pull.fleet import Fleet
-from cloudexec.backends.pull.home import Home, RunRecord
+from cloudexec.backends.pull.home import Ask, Home, RunRecord
 from cloudexec.backends.pull.journal import Restored
 from cloudexec.engine.engine import Engine
 from cloudexec.engine.verdicts import failure_of
@@ -84,11 +84,11 @@ class PullSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a run lives, as found. `client` is shared by threads; `queues` gives a boto3 client for making queues."""
+    """Where a run lives, as found. `client` is shared by threads; `ask` makes other requests."""
 
     account: Account
     client: Any
-    queues: Callable[[], Any]
+    ask: Ask
     bucket: str
     prefix: str
     owner: str
@@ -189,7 +189,7 @@ class PullingRun:
             prefix=place.prefix,
             owner=place.owner,
             client=place.client,
-            queues=place.queues,
+            ask=place.ask,
             tags=place.tags,
         )
 

@@ -70,6 +70,10 @@ _OTHER_NAMES: Final = {  # the query protocol's names, which boto3 still shows
     "AWS.SimpleQueueService.PurgeQueueInProgress": "PurgeQueueInProgress",
     "AWS.SimpleQueueService.BatchRequestTooLong": "BatchRequestTooLong",
 }
+_REMEDIES: Final = {
+    "NoSuchBucket": "correct bucket= or region=, or create the bucket",
+    "PermanentRedirect": "the bucket lies in another region: correct region= or bucket=",
+}
 _BARE: Final = {403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed", 503: "SlowDown"}
 
 
@@ -122,7 +126,8 @@ def error_of(what: str, refusal: Refusal) -> AwsError:
     code = _OTHER_NAMES.get(refusal.code, refusal.code)
     tail = f": {refusal.message}" if refusal.message else ""
     text = f"{what}: {code} ({refusal.status}){tail}"
-    return _class_of(code, refusal.status)(text, code, refusal.status, refusal.request_id)
+    kind = _class_of(code, refusal.status)
+    return kind(text, code, refusal.status, refusal.request_id, remedy=_REMEDIES.get(code))
 
 
 def _class_of(code: str, status: int) -> type[AwsError]:

@@ -89,6 +89,24 @@ def test_without_a_server_there_is_a_connection_error_that_is_not_ambiguous():
     assert not caught.value.ambiguous
 
 
+@pytest.mark.parametrize("refusing", [pytest.param((400, "ClusterNotFoundException"), id="cluster")], indirect=True)
+def test_the_setting_that_names_nothing_is_told(refusing):
+    with pytest.raises(AwsError, match=r"\(cluster='c', eu-west-1\)\. Remedy: correct cluster="):
+        refusing[1].ask("ecs", "describe_tasks", {"cluster": "c", "tasks": ["t"]})
+
+
+@pytest.mark.parametrize("refusing", [pytest.param((400, "ClientException"), id="absent")], indirect=True)
+def test_so_is_a_task_definition(refusing):
+    with pytest.raises(AwsError, match=r"\(task_definition='t', eu-west-1\)\. Remedy: correct task_definition="):
+        refusing[1].ask("ecs", "describe_task_definition", {"taskDefinition": "t"})
+
+
+@pytest.mark.parametrize("refusing", [pytest.param((200, "x"), id="json instead of xml")], indirect=True)
+def test_what_answers_in_another_language_is_not_aws(refusing):
+    with pytest.raises(AwsError, match="check endpoint_url"):
+        refusing[1].ask("ec2", "describe_subnets", {})
+
+
 def test_a_request_that_the_service_does_not_know_is_a_settings_error(clients):
     with pytest.raises(SettingsError, match="nonsense"):
         clients.ask("ecs", "run_task", {"taskDefinition": "t", "nonsense": 1})
@@ -125,6 +143,8 @@ def test_a_profile_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(SettingsError, match="nobody"):
         _ = Clients(profile="nobody").region
+    with pytest.raises(SettingsError, match="nobody"):
+        Clients(profile="nobody", region="eu-west-1").ask("ecs", "list_clusters", {})
 
 
 def test_a_session_has_its_profile():

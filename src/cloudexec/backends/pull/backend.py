@@ -260,17 +260,15 @@ class PullBackend:
             try:
                 self._set_up()
             except CloudexecError as error:
-                self._break(WorkerStartFailed(f"run {self._run_id} could not be set up: {error}"), error)
+                what = f"run {self._run_id} could not be set up: {error.what}"
+                self._break(WorkerStartFailed(what, remedy=error.remedy), error)
         return self._run
 
     def _set_up(self) -> None:
         plan, loop = self._plan, self._ensure_loop()
         record = plan.record
         if not self._adopted:
-            work_queue, out_queue = plan.home.make_queues(plan.settings.visibility_s)
-            record = replace(record, work_queue=work_queue, out_queue=out_queue)
-            plan.on_open(record)
-            plan.home.write_record(record)
+            record = self._begin_record(plan)
         self._run = run = _OpenRun(self, plan, loop, record, self._n_journal_entries)
         loop.complete(run.control.write())
         self._ensure_inbox().open(loop, run.fetch_blob)
@@ -281,6 +279,19 @@ class PullBackend:
         plan.fleet.open({SETTINGS_VARIABLE: settings.to_json(), KEY_VARIABLE: plan.key.hex()}, self.wake)
         if self._adopted:
             plan.fleet.adopt(time.monotonic())
+
+    def _begin_record(self, plan: PullPlan) -> RunRecord:
+        """Make the queues, and write down where they are; if that fails, there is no run, and no trace of it."""
+        work_queue, out_queue = plan.home.make_queues(plan.settings.visibility_s)
+        record = replace(plan.record, work_queue=work_queue, out_queue=out_queue)
+        try:
+            plan.on_open(record)
+            plan.home.write_record(record)
+        except BaseException:
+            plan.home.remove_queues(work_queue, out_queue)
+            plan.on_close()
+            raise
+        return record
 
     async def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Something that goes on for as long as the run is ours."""
@@ -373,7 +384,8 @@ class PullBackend:
             return
         except CloudexecError:  # what is told then is the queues' own error
             pass
-        broken = WorkerStartFailed(f"the queues of run {self._run_id} are of no use any more: {error}")
+        what = f"the queues of run {self._run_id} are of no use any more: {error.what}"
+        broken = WorkerStartFailed(what, remedy=error.remedy)
         self._break(broken, error)
 
     # --- the fleet ---

@@ -1,6 +1,6 @@
 """A run's own queues and objects: their names, their making, their removal.
 
-Called by: backend.py, executors (attach).   Calls: transport for objects, a boto3 client for making queues.
+Called by: backend.py, executors (attach).   Calls: transport for objects, `ask` for making queues.
 Everything is named after the run and carries its tag; what does not is never touched.
 """
 
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 RUN_TAG: Final = "cloudexec:run"
 _RETENTION_S: Final = 4 * 86_400  # of messages: how long a run whose client is gone can still be attached to
 _KEYS_AT_ONCE: Final = 1000
+
+Ask = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]  # service, operation, request; AwsError and its kin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class RunRecord:
 
 
 class Home:
-    """Where the messages and objects of one run lie. `queues` gives a boto3 SQS client when first needed."""
+    """Where the messages and objects of one run lie. `ask` makes requests of the control plane."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Home:
         prefix: str,
         owner: str,
         client: Client,
-        queues: Callable[[], Any],
+        ask: Ask,
         tags: Mapping[str, str],
     ) -> None:
         self.run_id = run_id
@@ -62,7 +64,7 @@ class Home:
         self.prefix = f"{prefix.strip('/')}/runs/{run_id}".lstrip("/")
         self.owner = owner
         self.client = client
-        self._queues = queues
+        self._ask = ask
         self._tags = {RUN_TAG: run_id, **tags}
 
     def key(self, name: str) -> str:
@@ -73,7 +75,12 @@ class Home:
 
     def make_queues(self, visibility_s: float) -> tuple[str, str]:
         """Make the work and the out queue; their URLs. Errors: AwsError and its kin."""
-        return self._make_queue("work", visibility_s), self._make_queue("out", 60)
+        work = self._make_queue("work", visibility_s)
+        try:
+            return work, self._make_queue("out", 60)
+        except BaseException:
+            self.remove_queues(work)
+            raise
 
     def _make_queue(self, which: str, visibility_s: float) -> str:
         attributes = {
@@ -82,18 +89,17 @@ class Home:
             "MaximumMessageSize": str(1 << 20),
             "SqsManagedSseEnabled": "true",
         }
-        reply = self._queues().create_queue(
-            QueueName=f"cloudexec-{self.run_id}-{which}", Attributes=attributes, tags=self._tags
-        )
+        request = {"QueueName": f"cloudexec-{self.run_id}-{which}", "Attributes": attributes, "tags": self._tags}
+        reply = self._ask("sqs", "create_queue", request)
         return str(reply["QueueUrl"])
 
     def remove_queues(self, *urls: str) -> None:
         """Remove queues of this run; those that are gone already are no error."""
         for url in urls:
             try:
-                self._queues().delete_queue(QueueUrl=url)
-            except Exception as error:  # whatever botocore raises: the run is over, and its tag stays on the queue
-                if "NonExistentQueue" not in repr(error):
+                self._ask("sqs", "delete_queue", {"QueueUrl": url})
+            except CloudexecError as error:  # the run is over, and its tag stays on the queue
+                if getattr(error, "code", "") != "QueueDoesNotExist":
                     log.warning("queue %s of run %s could not be removed: %s", url, self.run_id, error)
 
     # --- objects ---
