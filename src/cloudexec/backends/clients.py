@@ -72,7 +72,7 @@ class Clients:
             core = botocore.session.Session(profile=self._profile or None)
             core.register_component("data_loader", _shared_loader())
             session = boto3.Session(botocore_session=core, region_name=self._region or None)
-            _ = session.region_name  # reads the profile, also that of AWS_PROFILE
+            core.get_scoped_config()  # reads the profile, also that of AWS_PROFILE
         except ProfileNotFound as error:
             raise SettingsError(str(error), remedy=_PROFILE_REMEDY) from None
         paths = _shared_loader().search_paths  # boto3 has added its own, once more
