@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import pickle
+import time
 
 import pytest
 
+from cloudexec import ECSExecutor, errors
 from cloudexec.executors.base import CloudExecutor
 from cloudexec.wire.envelope import Kind, Seal, new_key
 from cloudexec.wire.mail import to_text
@@ -113,6 +115,33 @@ def test_when_every_request_may_fail_all_results_arrive(new_executor, aws, tmp_p
     aws.faults.clear()
     executor.shutdown()
     assert_nothing_left(aws, executor.run.id)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the service acted", "after it acted"])
+def test_a_journal_that_was_written_in_bad_weather_is_complete(new_executor, aws, after):
+    first = new_executor(1)
+    assert first.submit(double, 0).result(SOON) == 0
+    aws.faults.reset("s3", "PutObject", after=after, rate=0.5, seed=3)
+    aws.faults.throttle("s3", "PutObject", rate=0.2, seed=4)
+    futures = [first.submit(double, x) for x in range(1, 30)]
+    assert [future.result(SOON) for future in futures] == [2 * x for x in range(1, 30)]
+    time.sleep(1.5)  # the journal is written once a second
+    run_id = first.detach()
+    assert aws.faults.fired("reset")
+    aws.faults.clear()
+    with ECSExecutor.attach(run_id) as second:
+        assert [future.result(SOON) for future in second.futures] == [2 * x for x in range(30)]
+
+
+def test_an_order_whose_answer_was_lost_is_ours_and_reaches_the_workers(new_executor, aws, tmp_path):
+    executor = new_executor(1)
+    future = executor.submit(wait_at, str(tmp_path / "gate"), 1)
+    eventually(future.running)
+    aws.faults.reset("s3", "PutObject", after=True, times=2)  # the repeat finds an object that is newer than it knows
+    future.stop()
+    assert isinstance(future.exception(SOON), errors.CallStopped)
+    assert len(aws.faults.fired("reset")) >= 2
+    assert executor.submit(double, 4).result(SOON) == 8
 
 
 def test_credentials_that_expire_in_the_middle_are_renewed(new_executor, aws, tmp_path):

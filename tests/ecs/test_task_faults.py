@@ -164,7 +164,8 @@ def test_a_task_that_somebody_stops_puts_its_calls_back(new_executor, aws, setti
     assert future.attempts == 2
 
 
-@pytest.mark.slow  # only its silence tells
+@pytest.mark.slow
+@pytest.mark.timeout(120)  # only its silence tells
 def test_a_task_that_ecs_forgets_is_missed(new_executor, aws, tmp_path):
     executor = new_executor(1, tuning=PATIENT)
     gate = tmp_path / "gate"
@@ -172,7 +173,7 @@ def test_a_task_that_ecs_forgets_is_missed(new_executor, aws, tmp_path):
     wait_for_calls(gate, 1)
     (task,) = running_tasks_of(aws, executor)
     assert aws.faults.vanish(task.arn)
-    wait_for_calls(gate, 2, within_s=50)
+    wait_for_calls(gate, 2, within_s=90)
     gate.touch()
     assert future.result(SOON) == 0
 
