@@ -62,7 +62,7 @@ class EcsStage(Stage):
     def executor(self, **settings: Any) -> Any:
         """A container for each CPU, on Spot; they are asked for at once, not with the first call."""
         self.aws.record_requests()
-        self.n_workers = LocalExecutor().max_workers
+        self.n_workers = LocalExecutor().max_workers  # CPUs that this process may use; nothing is started
         where = {**self.aws.ecs_setup(), "session": self.aws.session()}
         return ECSExecutor(**where, max_workers=self.n_workers, spot=True, warm=True, **settings)
 
