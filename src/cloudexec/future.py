@@ -140,6 +140,11 @@ class Future(StandardFuture[T]):
             else:
                 self.set_result(value)
 
+    def follow(self, call: object) -> None:
+        """See engine.delivery.Sink."""
+        if self._call is not None:
+            self._call = call
+
     def done(self) -> bool:
         """See concurrent.futures.Future.done."""
         return self._state in _OVER

@@ -99,6 +99,15 @@ def _tables(value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def _sizes(value: object) -> tuple[tuple[float, int], ...]:
+    if isinstance(value, str):  # of a variable: 2:8192,4:16384
+        value = [part.split(":") for part in value.split(",") if part.strip()]
+    try:
+        return tuple((_number(vcpu), _integer(memory_mib)) for vcpu, memory_mib in value)  # type: ignore[attr-defined]  # else TypeError
+    except (TypeError, ValueError):
+        raise ValueError("a list of (vcpu, memory_mib), in a variable 2:8192,4:16384") from None
+
+
 KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "arch": _text,
     "assign_public_ip": _truth,
@@ -117,6 +126,7 @@ KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "log_prefix": _text,
     "memory_mib": _integer,
     "on_demand_base": _integer,
+    "oom_sizes": _sizes,
     "prefix": _text,
     "region": _text,
     "security_groups": _texts,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from cloudexec.backends.protocol import OutboundCall
+from cloudexec.engine.annex import CameBack
 from cloudexec.engine.verdicts import annotate, failure_of
 from cloudexec.errors import CloudexecError, ResultUnreadable
 from cloudexec.ids import BlobRef, attempt_id
@@ -31,6 +32,10 @@ class Sink(Protocol):
 
     def withdraw(self, call: OutboundCall) -> None:
         """The call was cancelled by the executor."""
+        ...
+
+    def follow(self, call: OutboundCall) -> None:
+        """The call goes on as this one, whose attempts count from now on. May be called under a lock of ours."""
         ...
 
 
@@ -62,6 +67,20 @@ class Delivery:
             error = load_failure(outcome.value, self._fetch)
             annotate(error, self._label(call))
             self._fail(call, error, story)
+
+    def hand_on(self, end: CameBack) -> None:
+        """Tell a call's sink how it ended in another engine."""
+        call = end.call
+        if call.refs:
+            self._release(call.refs)
+        if end.is_withdrawn:
+            self._counts["cancelled"] += 1
+            call.sink.withdraw(call)
+        elif end.error is not None:
+            self._fail(call, end.error, end.story)
+        else:
+            self._counts["done"] += 1
+            call.sink.deliver(call, end.value, None, end.story)
 
     def _deliver_value(self, call: OutboundCall, outcome: Outcome, story: tuple[Any, ...]) -> None:
         try:

@@ -8,6 +8,7 @@
                                       ledger.take_actions:
                                          Place, Recall, ... -> backend ------------> batches, kills
                                          Resolve, Fail -----> delivery -> sink (future, or map's harvest)
+                                         Fail for lack of memory -> annex, if there is one -> a larger engine
     cancel(call) ---- lock ---------> ledger.cancel, or a request to recall the call's lane
 
 Called by: executors.   Calls: ledger, backend, delivery.   Sole owner of the ledger; `_lock` guards it.
@@ -41,6 +42,7 @@ from cloudexec.backends.protocol import (
     Taken,
     WorkerDown,
 )
+from cloudexec.engine.annex import Annex, CameBack
 from cloudexec.engine.callbacks import CallbackThread
 from cloudexec.engine.delivery import Delivery, copy_of
 from cloudexec.engine.lifetime import register, unregister
@@ -74,7 +76,11 @@ _GATHER_S: Final = 0.001
 
 
 class Engine:
-    """Runs calls of one run on one backend. `chronicle` is told what must outlive the process."""
+    """Runs calls of one run on one backend.
+
+    chronicle: is told what must outlive the process. annex: where calls go on that run out of memory. parent_id: the
+    run whose engine's annex this one belongs to; it names the calls, and looks after us when the interpreter ends.
+    """
 
     def __init__(
         self,
@@ -83,6 +89,9 @@ class Engine:
         backend: Backend,
         release: Callable[[tuple[BlobRef, ...]], None],
         chronicle: Chronicle | None = None,
+        *,
+        annex: Annex | None = None,
+        parent_id: str = "",
     ) -> None:
         self.run_id = run_id
         self.pid = os.getpid()
@@ -91,6 +100,8 @@ class Engine:
         self._backend = backend
         self._release = release
         self._chronicle = chronicle
+        self._annex = annex
+        self._parent_id = parent_id
         self._queue = backend.queue
         if self._queue is not None:
             ledger.queue_up(self._queue, time.monotonic())
@@ -111,7 +122,7 @@ class Engine:
         self._kill = False
         self._breakdown: CloudexecError | None = None
         self._dead = False
-        self._delivery = Delivery(run_id, backend.fetch, release, self.counts)
+        self._delivery = Delivery(parent_id or run_id, backend.fetch, release, self.counts)
         self._callbacks = CallbackThread()
         self._thread = threading.Thread(target=self._run, name=f"cloudexec-engine-{run_id}", daemon=True)
         self._over = threading.Event()
@@ -134,6 +145,11 @@ class Engine:
     def n_open(self) -> int:
         """Calls that are not over."""
         return len(self._open) + sum(len(calls) for calls in list(self._inbox))
+
+    @property
+    def n_lent(self) -> int:
+        """Open calls that run in the larger engine of the annex, or wait there."""
+        return self._annex.n_lent if self._annex is not None else 0
 
     @property
     def ledger(self) -> Ledger:
@@ -184,6 +200,8 @@ class Engine:
 
     def cancel(self, call: OutboundCall) -> bool:
         """Forget a call unless it has started; True if it will never run. The caller tells its sink."""
+        if self._is_lent(call):
+            return self._cancel_lent(call)
         with self._lock:
             self._drain_inbox(time.monotonic())
             if self._cancel_pending(call):
@@ -197,18 +215,27 @@ class Engine:
             asking.clear()
         return bool(answers and answers[0])
 
-    def drop(self, calls: list[OutboundCall]) -> None:
-        """Cancel calls unless they have started, soon; their sinks are not told. The garbage collector may call
-        this on any thread, in the middle of anything: it takes no lock."""
+    def drop(self, calls: list[OutboundCall], *, tell: bool = False) -> None:
+        """Cancel calls unless they have started, soon; their sinks are not told, unless `tell`. The garbage collector
+        may call this on any thread, in the middle of anything: it takes no lock."""
         if calls:
-            self._ask(lambda now_s: self._drop(calls, now_s), wait=False)
+            self._ask(lambda now_s: self._drop(calls, now_s, tell), wait=False)
+
+    def cancel_all(self, *, kill: bool = False) -> None:
+        """Cancel, soon, what has not started; `kill`: also end what runs."""
+        self._ask(lambda now_s: self._cancel_all(now_s, kill=kill), wait=False)
 
     def stop(self, call: OutboundCall) -> None:
         """Kill a call that runs; its sink gets CallStopped."""
+        if self._annex is not None and self._is_lent(call):
+            self._annex.stop(call.number)
+            return
         self._ask(lambda now_s: self._stop([*self._stopping, call], now_s), wait=False)
 
     def has_started(self, call: OutboundCall) -> bool:
         """Whether a call has started, and is not over."""
+        if self._annex is not None and self._is_lent(call):
+            return self._annex.has_started(call.number)
         with self._lock:
             lane = call.lane
             if call.state is not State.PLACED or lane is None or self._dead:
@@ -225,9 +252,10 @@ class Engine:
         with self._lock:
             if self._dead:
                 return 0
-            return sum(
+            here = sum(
                 max(0, count - self._backend.unstarted(lane)) for lane, count in self._ledger.lane_counts().items()
             )
+            return here + (self._annex.n_running() if self._annex is not None else 0)
 
     def invoke_callbacks(self, future: Any) -> None:
         """See future.Controller."""
@@ -237,7 +265,7 @@ class Engine:
         """Take no more calls and end when the open ones are over. `cancel`: drop what has not started;
         `kill`: also end what runs."""
         if cancel or kill:
-            self._ask(lambda now_s: self._cancel_all(now_s, kill=kill), wait=False)
+            self.cancel_all(kill=kill)
         self._closing = True
         self._kill = self._kill or kill
         self._backend_wake()
@@ -305,11 +333,15 @@ class Engine:
         self._settle_later(now_s)
         return cancelled
 
-    def _drop(self, calls: list[OutboundCall], now_s: float) -> None:
+    def _drop(self, calls: list[OutboundCall], now_s: float, tell: bool) -> None:
+        if self._annex is not None:
+            self._annex.drop(call.number for call in calls)
+            calls = [call for call in calls if not self._annex.has(call.number)]
         for lane in {call.lane for call in calls if call.lane is not None}:
             self._recall(lane, now_s)
         for call in calls:
-            self._cancel_pending(call)
+            if self._cancel_pending(call) and tell:
+                self._withdrawn.append(call)
         self._settle_later(now_s)
 
     def _settle_later(self, now_s: float) -> None:
@@ -330,16 +362,22 @@ class Engine:
     def _cancel_pending(self, call: OutboundCall) -> bool:
         if call.number not in self._open or not self._ledger.cancel(call):
             return False
+        self._note_cancelled(call)
+        return True
+
+    def _note_cancelled(self, call: OutboundCall) -> None:
         self._forget(call)
         if self._chronicle is not None:
             self._chronicle.cancelled(call.number)
         self.counts["cancelled"] += 1
-        return True
 
     def _stop(self, calls: list[OutboundCall], now_s: float) -> None:
         """Stop these calls, and go on until they are over: a worker kills only what it sees running, and a call
         that a slot has claimed begins a moment later."""
-        self._stopping = [call for call in calls if call.state is not State.DONE]
+        for call in calls:
+            if self._annex is not None and self._is_lent(call):  # meanwhile
+                self._annex.stop(call.number)
+        self._stopping = [call for call in calls if call.state is not State.DONE and not self._is_lent(call)]
         self._stop_again_at = now_s + _STOP_AGAIN_S if self._stopping else NEVER
         for call in self._stopping:
             if call.lane is not None:
@@ -356,6 +394,8 @@ class Engine:
             assert isinstance(call, OutboundCall)
             if self._cancel_pending(call):
                 self._withdrawn.append(call)
+        if self._annex is not None:
+            self._annex.cancel_all(kill=kill)
         if kill:
             self._ledger.break_down(LaneEnd(Cause.LOST, "the workers were terminated", stopped=True))
 
@@ -364,7 +404,8 @@ class Engine:
     def _start(self) -> None:
         with self._start_lock:
             if not self._started:
-                register(self)
+                if not self._parent_id:
+                    register(self)
                 self._started = True
                 self._thread.start()
 
@@ -401,12 +442,15 @@ class Engine:
             for end in ends:
                 self._open.pop(end.call.number, None)
                 self._taken.discard(end.call.number)
+            returned = self._taken_back()
             withdrawn, self._withdrawn = self._withdrawn, []
             left, self._left = self._left, []
             over = self._closing and not self._open and not self._inbox
         for call in withdrawn:
             call.sink.withdraw(call)
         self._deliver_all(ends)
+        for came in returned:
+            self._delivery.hand_on(came)
         self._bury(left)
         return not over
 
@@ -414,7 +458,8 @@ class Engine:
         if self._in_burst:  # more is coming: let it gather, rather than wake up for each call
             return self._backend.poll(_GATHER_S)
         self._asleep = True
-        if self._inbox or self._requests or self._ends or (self._closing and not self._open):
+        has_returned = self._annex is not None and self._annex.has_returned
+        if self._inbox or self._requests or self._ends or has_returned or (self._closing and not self._open):
             self._asleep = False
             return self._backend.poll(0)
         deadline = min(self._ledger.next_deadline, self._stop_again_at, self._settle_at)
@@ -501,7 +546,9 @@ class Engine:
         """Carry out what the ledger wants until it wants no more; note the calls that are over."""
         while actions := self._ledger.take_actions():
             for action in actions:
-                if isinstance(action, (Resolve, Fail)):
+                if isinstance(action, Fail) and self._goes_on(action):
+                    self._lend(action.call, now_s)  # type: ignore[arg-type]  # our calls are OutboundCalls
+                elif isinstance(action, (Resolve, Fail)):
                     if self._chronicle is not None and isinstance(action, Fail):
                         self._chronicle.failed(action.call.number, action.end)
                     self._ends.append(action)
@@ -524,6 +571,43 @@ class Engine:
             backend.drop_worker(action.worker)
         elif isinstance(action, Break) and not action.end.stopped:
             self._breakdown = self._breakdown or breakdown_of(action.end)
+
+    # --- calls that ran out of memory ---
+
+    def _goes_on(self, action: Fail) -> bool:
+        is_for_memory = action.end.cause is Cause.OOM and not action.end.stopped
+        return self._annex is not None and is_for_memory and self._breakdown is None
+
+    def _lend(self, call: OutboundCall, now_s: float) -> None:
+        assert self._annex is not None
+        self._annex.lend(call, self._backend_wake)
+        if call in self._stopping:  # its process died before the order reached it
+            self._annex.stop(call.number)
+        self._taken.discard(call.number)
+
+    def _is_lent(self, call: OutboundCall) -> bool:
+        return self._annex is not None and self._annex.has(call.number)
+
+    def _cancel_lent(self, call: OutboundCall) -> bool:
+        assert self._annex is not None
+        if not self._annex.cancel(call.number):
+            return False
+        with self._lock:
+            if call.number in self._open:
+                self._note_cancelled(call)
+        self._backend_wake()  # it may have been the last one
+        return True
+
+    def _taken_back(self) -> list[CameBack]:
+        """Calls that are over elsewhere, and were still ours."""
+        if self._annex is None:
+            return []
+        ends = [end for end in self._annex.take_back() if self._open.pop(end.call.number, None) is not None]
+        if self._chronicle is not None:
+            for end in ends:
+                if end.is_withdrawn:
+                    self._chronicle.cancelled(end.call.number)
+        return ends
 
     # --- ends of calls ---
 
@@ -576,6 +660,13 @@ class Engine:
         self._bury_inbox()
         for _, done in self._requests:
             done.set()
+        try:
+            if self._annex is not None:  # first, because its workers use our blobs
+                self._annex.close()
+        finally:
+            self._end_backend()
+
+    def _end_backend(self) -> None:
         try:
             self._backend.stop(0.0 if self._kill else _LEAVE_GRACE_S)
         finally:

@@ -281,8 +281,11 @@ class Core:
         self.engine.warm(self.max_workers)
 
     def detach(self) -> None:
-        """Leave the run to its workers. Errors: ExecutorClosed."""
+        """Leave the run to its workers. Errors: ExecutorClosed; SettingsError while calls run in larger ones."""
         self._check_usable()
+        if n_lent := self.engine.n_lent:
+            what = f"{n_lent} calls that ran out of memory run in larger containers, and nobody could attach to them"
+            raise SettingsError(what, remedy="wait for them, or stop them, before detach()")
         self._closed = True
         self.engine.detach()
 

@@ -19,7 +19,8 @@ from cloudexec.backends.ecs.discovery import EcsPlace, complete, settle
 from cloudexec.backends.ecs.driver import EcsFleet
 from cloudexec.backends.ecs.fleet import Fleet
 from cloudexec.backends.ecs.launching import Launcher
-from cloudexec.backends.ecs.requests import Outfit
+from cloudexec.backends.ecs.requests import PARENT_TAG, Outfit
+from cloudexec.backends.ecs.sizes import Size
 from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
 from cloudexec.backends.pull.control import client_name
 from cloudexec.backends.pull.home import Home
@@ -38,6 +39,7 @@ from cloudexec.wire.envelope import Seal, new_key
 MAX_WORKERS: Final = 10
 PREFIX: Final = "cloudexec"
 BACKEND: Final = "ecs"
+_LARGER_SHARE: Final = 4  # one in so many workers may be of a larger size
 _Strategy = Sequence[Mapping[str, Any] | ProviderShare]
 
 
@@ -52,6 +54,9 @@ class ECSExecutor(CloudExecutor):
     vCPU by default). spot=True asks for Fargate Spot, but for on_demand_base containers; fallback says what happens
     where there is none: "on_demand" (the default) or "wait". launch_type or capacity_provider_strategy name other
     capacity.
+
+    oom_sizes=[(2, 8192), (4, 16384)], each (vcpu, memory_mib): a call that runs out of memory is run again in a
+    container of the next size, one call to a container, instead of failing. A quarter of max_workers may run so.
 
     How long: a container ends after idle_timeout_s without work, takes no new calls after max_lifetime_s, and ends
     when the client has shown no sign of life for client_timeout_s. A container that has not reported within
@@ -76,6 +81,7 @@ class ECSExecutor(CloudExecutor):
         vcpu: float | None = None,
         memory_mib: int | None = None,
         slots: int | None = None,
+        oom_sizes: Sequence[tuple[float, int]] | None = None,
         spot: bool | None = None,
         on_demand_base: int | None = None,
         fallback: Literal["on_demand", "wait"] | None = None,
@@ -121,6 +127,7 @@ class ECSExecutor(CloudExecutor):
             "vcpu": vcpu,
             "memory_mib": memory_mib,
             "slots": slots,
+            "oom_sizes": oom_sizes or None,
             "arch": arch,
             "launch_type": launch_type,
             "capacity_provider_strategy": capacity_provider_strategy,
@@ -164,7 +171,8 @@ class ECSExecutor(CloudExecutor):
         )
         run_id = new_run_id()
         finder = _Finder(run_id, found, session, settings, name or "")
-        self._set_up(PullingRun(run_id, new_key(), BACKEND, settings, finder.place), finder, options, on_error)
+        run = PullingRun(run_id, new_key(), BACKEND, settings, finder.place, larger=finder.larger, tried=finder.tried)
+        self._set_up(run, finder, options, on_error)
         if warm:
             self._core.warm()
 
@@ -220,7 +228,16 @@ class ECSExecutor(CloudExecutor):
             sources={},
         )
         finder = _Finder(run_id, place, session, settings, found.record.name)
-        run = PullingRun(run_id, bytes.fromhex(known.key_hex), BACKEND, settings, finder.place, adopted=found)
+        run = PullingRun(
+            run_id,
+            bytes.fromhex(known.key_hex),
+            BACKEND,
+            settings,
+            finder.place,
+            adopted=found,
+            larger=finder.larger,
+            tried=finder.tried,
+        )
         executor = cls.__new__(cls)
         executor._set_up(run, finder, CallOptions(), on_error)
         executor._restored = take_over_run(run, executor._core, found)
@@ -235,13 +252,53 @@ class ECSExecutor(CloudExecutor):
 class _Finder:
     """Finds out, when a run begins, where it lives and who may start its tasks."""
 
-    def __init__(self, run_id: str, found: EcsPlace, session: Any, settings: PullSettings, name: str) -> None:
+    def __init__(
+        self, run_id: str, found: EcsPlace, session: Any, settings: PullSettings, name: str, parent_id: str = ""
+    ) -> None:
         self._run_id = run_id
         self._found = found
         self._session = session
         self._settings = settings
         self._name = name
-        self._outfit = Outfit(run_id=run_id, name=name, client=client_name())
+        self._parent_id = parent_id
+        self._outfit = Outfit(run_id=run_id, parent_id=parent_id, name=name, client=client_name())
+
+    @property
+    def tried(self) -> str:
+        """The sizes in which a call has been that ran out of memory in the last one."""
+        target = self._found.target
+        first = target.known_size
+        shown = [first.shown if first is not None else "the task definition's size"]
+        shown += [size.shown for size in target.oom_sizes]
+        return "; ".join(shown) if target.oom_sizes else ""
+
+    @property
+    def larger(self) -> Callable[[PullingRun], PullingRun] | None:
+        """Makes the run in which calls are tried again that ran out of memory; None if there is no larger size."""
+        return self._larger_run if self._found.target.oom_sizes else None
+
+    def _larger_run(self, parent: PullingRun) -> PullingRun:
+        found, settings = self._found, self._settings
+        (size, *rest) = found.target.oom_sizes
+        n_workers = max(1, settings.max_workers // _LARGER_SHARE) if self._parent_id == "" else settings.max_workers
+        changes: dict[str, Any] = {
+            "vcpu": size.vcpu,
+            "memory_mib": size.memory_mib,
+            "slots": 1,
+            "oom_sizes": tuple(rest),
+        }
+        sources = {**found.sources, **dict.fromkeys(changes, "oom_sizes")} if found.sources else {}
+        finder = _Finder(
+            run_id := new_run_id(),
+            replace(found, target=replace(found.target, **changes), sources=sources),
+            self._session,
+            replace(settings, max_workers=n_workers, n_slots=1),
+            self._name,
+            parent.root.id,
+        )
+        return PullingRun(
+            run_id, new_key(), BACKEND, finder._settings, finder.place, larger=finder.larger, parent=parent
+        )
 
     def commands(self) -> CommandPlan:
         """How commands get containers of their own."""
@@ -292,7 +349,7 @@ class _Finder:
             prefix=found.prefix or PREFIX,
             owner=clients.account_id,
             fleet=EcsFleet(target, self._outfit, fleet, clients.ask),
-            tags=target.tags,
+            tags={**target.tags, **({PARENT_TAG: self._parent_id} if self._parent_id else {})},
             name=self._name,
             fleet_record=_recorded(target),
             endpoint_url=found.endpoint_url,
@@ -340,6 +397,7 @@ def target_of(said: Mapping[str, Any]) -> EcsTarget:
     changes = {
         "capacity_provider_strategy": shares,
         "fallback": Fallback(said["fallback"]),
+        "oom_sizes": tuple(Size(*size) for size in said["oom_sizes"]),
         "subnets": tuple(said["subnets"]),
         "security_groups": tuple(said["security_groups"]),
     }

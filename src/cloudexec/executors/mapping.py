@@ -44,6 +44,9 @@ class Harvest:
 
         self.deliver(call, None, CancelledError(), None)
 
+    def follow(self, call: OutboundCall) -> None:
+        """See engine.delivery.Sink. Its number stays the same, and nothing else is kept of it."""
+
     def take(self, number: int, deadline_s: float | None) -> Any:
         """The value of a call, which is forgotten here. Errors: the call's own; TimeoutError."""
         end = self._ends.pop(number, None) or self._wait_for(number, deadline_s)

@@ -20,6 +20,7 @@ from cloudexec.backends.pull.control import claim, is_dead_here
 from cloudexec.backends.pull.fleet import Fleet
 from cloudexec.backends.pull.home import Ask, Home, RunRecord
 from cloudexec.backends.pull.journal import Restored
+from cloudexec.engine.annex import Annex
 from cloudexec.engine.engine import Engine
 from cloudexec.engine.verdicts import failure_of
 from cloudexec.errors import NoSuchKey, PreconditionFailed, RunBusy, SettingsError, SignatureError
@@ -112,7 +113,11 @@ class Found:
 
 
 class PullingRun:
-    """One run: made for a new executor, or restored from what an earlier client left."""
+    """One run: made for a new executor, or restored from what an earlier client left.
+
+    larger: makes the run in which calls are tried again that run out of memory here; tried: all its sizes, for errors.
+    parent: the run whose calls are tried again in this one. Its blobs stay where they are, and results join them.
+    """
 
     def __init__(
         self,
@@ -123,6 +128,9 @@ class PullingRun:
         find_place: Callable[[], Place],
         *,
         adopted: Found | None = None,
+        larger: Callable[[PullingRun], PullingRun] | None = None,
+        tried: str = "",
+        parent: PullingRun | None = None,
     ) -> None:
         self.id = run_id
         self.key = key
@@ -131,19 +139,31 @@ class PullingRun:
         self._settings = settings
         self._find_place = find_place
         self._adopted = adopted
+        self._larger = larger
+        self._tried = tried
+        self._parent = parent
         self._lock = threading.Lock()
         self._place: Place | None = None
         self._uploads: Uploads | None = None
         self._store: S3Store | None = None
         self.backend = PullBackend(run_id, self._plan, self._close, adopted=adopted is not None)
-        blobs = BlobBook(_LazyBlobs(self), address_of)
-        self._packer = Packer(blobs, INLINE_BYTES, settings.modules)
+        self._packer: Packer = parent._packer if parent is not None else self._new_packer()
+
+    def _new_packer(self) -> Packer:
+        blobs, settings = BlobBook(_LazyBlobs(self), address_of), self._settings
+        packer = Packer(blobs, INLINE_BYTES, settings.modules)
         if settings.initializer is not None:
-            self._packer.check((settings.initializer, settings.initargs))
+            packer.check((settings.initializer, settings.initargs))
+        return packer
 
     def core(self, kind: Callable[..., Core] = Core) -> Core:
         """The executor's inside."""
-        settings = self._settings
+        return kind(self.engine(), self._packer, self._settings.max_workers, attach=False, prepare=self.place)
+
+    def engine(self) -> Engine:
+        """What runs calls. Nothing is asked of a service before it gets one."""
+        settings, parent = self._settings, self._parent
+        annex = Annex(self._larger_engine, self._tried) if self._larger is not None else None
         limits = Limits(
             max_lanes=settings.max_workers,
             max_tasks_per_lane=settings.max_tasks,
@@ -152,18 +172,33 @@ class PullingRun:
             start_within_s=settings.start_timeout_s + 30.0,  # the fleet's own deadline comes first, and knows more
             queue_patience_s=2 * self._tuned("visibility_s") + 10.0,
             start_pause_s=1.0,
+            oom_goes_on=annex is not None,
         )
         ledger = Ledger(limits, self.backend.pace)
-        engine = Engine(self.id, ledger, self.backend, self._packer.release, self.backend.journal)
-        return kind(engine, self._packer, settings.max_workers, attach=False, prepare=self.place)
+        if parent is not None:  # whose journal tells of these calls, and whose packer knows when to release blobs
+            return Engine(self.id, ledger, self.backend, _keep, annex=annex, parent_id=parent.root.id)
+        return Engine(self.id, ledger, self.backend, self._packer.release, self.backend.journal, annex=annex)
+
+    def _larger_engine(self) -> Engine:
+        assert self._larger is not None
+        return self._larger(self).engine()
+
+    @property
+    def root(self) -> PullingRun:
+        """The run to which the calls belong."""
+        return self if self._parent is None else self._parent.root
 
     def place(self) -> Place:
         """Where the run lives; found on first need. Errors: SettingsError, AwsError and its kin."""
         with self._lock:
             if self._place is None:
                 place = self._find_place()
-                self._store = S3Store(place.client, place.bucket, self._home(place).prefix, place.owner)
-                self._uploads = Uploads(self._store)
+                if self._parent is not None:
+                    self._parent.place()
+                    self._store, self._uploads = self._parent._store, self._parent._uploads
+                else:
+                    self._store = S3Store(place.client, place.bucket, self._home(place).prefix, place.owner)
+                    self._uploads = Uploads(self._store)
                 self._place = place
             return self._place
 
@@ -177,10 +212,14 @@ class PullingRun:
     def _close(self) -> None:
         """Close every connection. Nothing of the run is asked for any more."""
         with self._lock:
-            if self._uploads is not None:
+            if self._uploads is not None and self._parent is None:
                 self._uploads.close(abandon=True)
             if self._place is not None:
                 self._place.close()
+
+    @property
+    def _prefix(self) -> str:
+        return self._home(self.place()).prefix
 
     def _home(self, place: Place) -> Home:
         return Home(
@@ -229,13 +268,15 @@ class PullingRun:
             settings=worker,
             record=record,
             open_client=lambda: AsyncClient(place.account),
-            on_open=lambda _record: runkeys.save(self._run_key(place)),
+            on_open=lambda _record: self._save_key(place),
             on_close=lambda: runkeys.forget(self.id),
             control_etag=self._adopted.control_etag if self._adopted is not None else None,
         )
 
-    def _run_key(self, place: Place) -> RunKey:
-        return RunKey(
+    def _save_key(self, place: Place) -> None:
+        if self._parent is not None:  # nobody attaches to it: who attaches to its parent tries its calls again
+            return
+        key = RunKey(
             run_id=self.id,
             key_hex=self.key.hex(),
             bucket=place.bucket,
@@ -245,6 +286,7 @@ class PullingRun:
             endpoint_url=place.endpoint_url,
             profile=place.profile,
         )
+        runkeys.save(key)
 
     def _worker_settings(self, place: Place, home: Home) -> WorkerSettings:
         if self._adopted is not None:
@@ -263,6 +305,7 @@ class PullingRun:
             max_tasks_per_child=settings.max_tasks or 0,
             inline_bytes=RESULT_INLINE_BYTES,
             initializer=self._stored_initializer(),
+            blob_prefix=self._parent.root._prefix if self._parent is not None else "",
         )
         return fixed._replace(**settings.tuning)  # type: ignore[arg-type]  # checked by PullSettings
 
@@ -275,6 +318,10 @@ class PullingRun:
         self.uploads.wait([ref.name for ref in refs])  # workers read them before any call tells them to
         assert self._store is not None
         return self._store.put_blob(memoryview(packed)).name
+
+
+def _keep(refs: tuple[BlobRef, ...]) -> None:
+    """The blobs of a parent's calls are the parent's to release."""
 
 
 class _LazyBlobs:

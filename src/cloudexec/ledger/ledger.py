@@ -40,6 +40,7 @@ class Limits:
     failed_starts: int = 3  # in a row, and no lane that works; then the executor is broken
     start_pause_s: float = 0.1  # after a failed start; doubles
     timeout_grace_s: float = 5.0  # a worker that has not enforced timeout_s by then is asked to
+    oom_goes_on: bool = False  # a call that runs out of memory is not tried again here, but where there is more
     queue_patience_s: float = 30.0  # a call that slots have not found for so long, though idle, is lost
 
 
@@ -498,7 +499,8 @@ class Ledger:
     def _failed_attempt(self, call: Call, end: LaneEnd, now_s: float) -> None:
         if call.state is not State.PLACED:
             return  # a ghost: another attempt has brought the outcome
-        if not end.stopped and call.spend(end.cause):
+        goes_on = end.cause is Cause.OOM and self._limits.oom_goes_on
+        if not end.stopped and not goes_on and call.spend(end.cause):
             self._try_again(call, now_s)
         else:
             self._close(call)

@@ -31,7 +31,7 @@ class WorkerSettings(NamedTuple):
     """What a cloud worker must know; it travels in the environment of its container, so it is kept short.
 
     queues: URLs. prefix: of the run's objects, without a slash at its end. initializer: the name of a blob that holds
-    packed parts, empty for none. Times are seconds.
+    packed parts, empty for none. blob_prefix: where blobs lie if that is not below `prefix`. Times are seconds.
     """
 
     run_id: str
@@ -46,6 +46,7 @@ class WorkerSettings(NamedTuple):
     max_tasks_per_child: int = 0
     inline_bytes: int = 131072
     initializer: str = ""
+    blob_prefix: str = ""
     visibility_s: float = 60.0  # of work messages; extended while their calls run
     idle_s: float = 120.0  # without work for so long, a worker ends
     lifetime_s: float = 86400.0  # it takes no more work after this time, and ends

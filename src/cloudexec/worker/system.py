@@ -15,6 +15,7 @@ from typing import Final
 
 _LINUX: Final = sys.platform == "linux"
 _PR_SET_PDEATHSIG: Final = 1
+OOM_VARIABLE: Final = "CLOUDEXEC_MEMORY_EVENTS"  # names the file that counts, where somebody plays the kernel
 _LIBC: Final = ctypes.CDLL(None)
 
 
@@ -109,6 +110,8 @@ class OomCounter:
 
 
 def _oom_source() -> str:
+    if told := os.environ.get(OOM_VARIABLE):
+        return told
     with contextlib.suppress(OSError), open("/proc/self/cgroup") as file:
         for line in file:
             if line.startswith("0::"):

@@ -20,6 +20,7 @@ from cloudexec.backends.aws_config import (
     from_file,
     variable_of,
 )
+from cloudexec.backends.ecs.sizes import Size
 from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
 from cloudexec.errors import AccessDenied, AwsError, SettingsError
 
@@ -98,6 +99,8 @@ def _place(settings: Settings) -> EcsPlace:
         values["fallback"] = _fallback(values["fallback"])
     if "capacity_provider_strategy" in values:
         values["capacity_provider_strategy"] = tuple(map(_share, values["capacity_provider_strategy"]))
+    if "oom_sizes" in values:
+        values["oom_sizes"] = tuple(Size(*size) for size in values["oom_sizes"])
     target = EcsTarget(**{name: value for name, value in values.items() if name in _TARGET_KEYS})
     rest = {name: value for name, value in values.items() if name not in _TARGET_KEYS}
     sources = {name: found.source for name, found in settings.items()}

@@ -35,6 +35,7 @@ from cloudexec.backends.ecs.replies import (
 from cloudexec.backends.ecs.requests import (
     Launch,
     Outfit,
+    container_memory_mib,
     describe_task_definition_request,
     describe_tasks_request,
     get_log_events_request,
@@ -109,6 +110,7 @@ class EcsFleet:
             log_group=facts.log_group or self._target.log_group,
             log_prefix=facts.log_prefix or self._target.log_prefix,
         )
+        self._outfit = replace(self._outfit, memory_mib=container_memory_mib(self._target, facts))
 
     def want(self, n_workers: int, now_s: float) -> None:
         """See pull Fleet."""

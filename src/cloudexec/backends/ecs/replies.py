@@ -123,13 +123,14 @@ class DescribeReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionFacts:
-    """What a task definition says about the containers that it makes."""
+    """What a task definition says about the containers that it makes. container_mib: the container's own limit."""
 
     arn: str
     container: str
     is_active: bool
     vcpu: float | None = None
     memory_mib: int | None = None
+    container_mib: int | None = None
     arch: str = ""
     network_mode: str = ""
     log_group: str = ""
@@ -218,6 +219,7 @@ def read_task_definition(reply: Mapping[str, Any], container: str = "") -> Defin
         is_active=definition.get("status", "ACTIVE") == "ACTIVE",
         vcpu=int(cpu) / 1024 if cpu else None,
         memory_mib=int(memory) if memory else None,
+        container_mib=int(one["memory"]) if one.get("memory") else None,
         arch=(definition.get("runtimePlatform") or {}).get("cpuArchitecture") or "",
         network_mode=definition.get("networkMode") or "",
         log_group=options.get("awslogs-group") or "",

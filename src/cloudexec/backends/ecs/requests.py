@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cloudexec.backends.ecs.replies import DefinitionFacts
 from cloudexec.backends.ecs.sizes import CPU_UNITS_PER_VCPU
 from cloudexec.backends.ecs.target import Capacity, EcsTarget
 from cloudexec.backends.pull.home import RUN_TAG
@@ -27,6 +28,7 @@ MOST_REASON: Final = 255
 STOP_TIMEOUT_S: Final = 120  # Fargate's longest; a Spot warning lasts as long
 OUR_STOP: Final = "cloudexec: "  # begins the reason of every stop of ours, so that we know it again
 NAME_TAG: Final = "cloudexec:name"
+PARENT_TAG: Final = "cloudexec:parent"  # the run whose calls are tried again in this one
 CLIENT_TAG: Final = "cloudexec:client"  # HOST/PID/START of the process that began the run
 WORKER_COMMAND: Final = ("python", "-m", "cloudexec.worker", "--pull")
 
@@ -47,9 +49,15 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outfit:
-    """What a task is given to run: the same for all workers of a run. `command` None: the image's own."""
+    """What a task is given to run: the same for all workers of a run.
+
+    parent_id: the run whose calls are tried again in this one. command: None keeps the image's own. memory_mib: of the
+    container, where its definition limits it more narrowly than the task.
+    """
 
     run_id: str
+    parent_id: str = ""
+    memory_mib: int | None = None
     name: str = ""
     client: str = ""
     command: Sequence[str] | None = WORKER_COMMAND
@@ -90,6 +98,8 @@ def task_overrides(target: EcsTarget, outfit: Outfit) -> Request:
         container["command"] = list(outfit.command)
     if outfit.environment:
         container["environment"] = [{"name": name, "value": value} for name, value in outfit.environment.items()]
+    if outfit.memory_mib is not None:
+        container["memory"] = outfit.memory_mib
     overrides: Request = {"containerOverrides": [container]}
     # A definition that we register has the right size from the start.
     if target.task_definition and target.vcpu is not None:
@@ -100,6 +110,17 @@ def task_overrides(target: EcsTarget, outfit: Outfit) -> Request:
         overrides["ephemeralStorage"] = {"sizeInGiB": target.ephemeral_gib}
     _check_overrides(overrides, outfit)
     return overrides
+
+
+def container_memory_mib(target: EcsTarget, facts: DefinitionFacts) -> int | None:
+    """What the container must be given so that it can use a task of another size; None keeps what its definition says.
+
+    A container with a limit of its own would keep it in a larger task. Its neighbours keep what they have.
+    """
+    if not target.task_definition or target.memory_mib is None or facts.container_mib is None:
+        return None
+    others = max(0, (facts.memory_mib or facts.container_mib) - facts.container_mib)
+    return max(1, target.memory_mib - others)
 
 
 def _check_overrides(overrides: Request, outfit: Outfit) -> None:
@@ -122,7 +143,7 @@ def cpu_units(vcpu: float) -> str:
 
 
 def _own_tags(outfit: Outfit) -> dict[str, str]:
-    said = {NAME_TAG: outfit.name[:256], CLIENT_TAG: outfit.client[:256]}
+    said = {NAME_TAG: outfit.name[:256], CLIENT_TAG: outfit.client[:256], PARENT_TAG: outfit.parent_id}
     return {key: value for key, value in said.items() if value}
 
 

@@ -6,6 +6,7 @@ Source:    ECS developer guide, "Task CPU and memory" for Linux, read in 2026.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -20,6 +21,11 @@ class Size(NamedTuple):
 
     vcpu: float
     memory_mib: int
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return f"{self.vcpu:g} vCPU and {self.memory_mib} MiB"
 
 
 def _gib(least: int, most: int, step: int) -> tuple[int, ...]:
@@ -61,3 +67,20 @@ def check_fargate_size(vcpu: float, memory_mib: int) -> None:
     else:
         remedy = f"take the next size: vcpu={size.vcpu:g}, memory_mib={size.memory_mib}"
     raise SettingsError(f"Fargate has no size vcpu={vcpu:g}, memory_mib={memory_mib}: {why}", remedy=remedy)
+
+
+def check_growing(first: Size | None, sizes: Sequence[Size], *, on_fargate: bool) -> None:
+    """Sizes in which a call is tried one after the other; `first`: that of the workers, None if it is not known.
+
+    Errors: SettingsError, if one is not larger than the one before, or not to be had.
+    """
+    before = first
+    for size in sizes:
+        if on_fargate:
+            check_fargate_size(*size)
+        if before is not None and (size.memory_mib <= before.memory_mib or size.vcpu < before.vcpu):
+            raise SettingsError(
+                f"oom_sizes: {size.shown} is not larger than {before.shown}, which is tried before it",
+                remedy="begin with more memory than the workers have, and let each size have more than the last",
+            )
+        before = size

@@ -113,7 +113,10 @@ _REMEDIES: Final = {
         "look at the execution role (ECR, logs, secrets), the log group, the way from the subnet to these services, "
         "and the image's command"
     ),
-    StopKind.OOM: "give the worker more memory_mib, or run fewer calls at once in it (slots=)",
+    StopKind.OOM: (
+        "give containers more memory_mib or fewer slots, or name larger sizes in which such a call is tried again: "
+        "oom_sizes="
+    ),
     StopKind.SPOT: "nothing is wrong: Spot capacity comes and goes; on_demand_base= keeps some workers that stay",
     StopKind.STOPPED_BY_US: "nothing is wrong: this run asked for it",
     StopKind.STOPPED_BY_SOMEBODY: "find out who stops tasks in this cluster",

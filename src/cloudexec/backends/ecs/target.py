@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from cloudexec.backends.ecs.sizes import Size, check_fargate_size
+from cloudexec.backends.ecs.sizes import Size, check_fargate_size, check_growing
 from cloudexec.errors import SettingsError
 
 DEFAULT_SIZE: Final = Size(1, 2048)  # of a task definition that we register
 DEFAULT_CONTAINER: Final = "worker"
-MOST_TAGS: Final = 47  # ECS takes 50; three are ours
+MOST_TAGS: Final = 46  # ECS takes 50; four are ours
 _ARCHS: Final = {"x86_64": "X86_64", "amd64": "X86_64", "arm64": "ARM64", "aarch64": "ARM64"}
 _LAUNCH_TYPES: Final = ("FARGATE", "EC2", "EXTERNAL", "MANAGED_INSTANCES")
 _FARGATE: Final = frozenset({"FARGATE", "FARGATE_SPOT"})
@@ -64,7 +64,8 @@ class EcsTarget:
 
     task_definition: family, family:revision or ARN of one that is there; or `image`, for one that we register.
     vcpu, memory_mib: None keeps what the task definition says. slots: calls at once in a container, None for one per
-    vCPU. container: the one that runs the worker, "" for the definition's own or "worker".
+    vCPU. oom_sizes: where a call is tried again that ran out of memory. container: the one that runs the worker, "" for
+    the definition's own or "worker".
     """
 
     cluster: str = ""
@@ -74,6 +75,7 @@ class EcsTarget:
     vcpu: float | None = None
     memory_mib: int | None = None
     slots: int | None = None
+    oom_sizes: tuple[Size, ...] = ()
     arch: str = ""
     launch_type: str = ""
     capacity_provider_strategy: tuple[ProviderShare, ...] = ()
@@ -120,6 +122,12 @@ class EcsTarget:
         return Size(self.vcpu or DEFAULT_SIZE.vcpu, self.memory_mib or DEFAULT_SIZE.memory_mib)
 
     @property
+    def known_size(self) -> Size | None:
+        """What a task has; None if only its task definition says that."""
+        is_known = self.image or (self.vcpu is not None and self.memory_mib is not None)
+        return self.size if is_known else None
+
+    @property
     def n_slots(self) -> int:
         """Calls at once in a container."""
         return self.slots if self.slots is not None else max(1, int(self.size.vcpu))
@@ -163,6 +171,7 @@ class EcsTarget:
             raise SettingsError(what, remedy="20 GiB are free and need no setting; otherwise give 21 to 200")
 
     def _check_size(self) -> None:
+        check_growing(self.known_size, self.oom_sizes, on_fargate=self.is_fargate)
         if self.vcpu is not None and not self.vcpu > 0:
             raise SettingsError(f"vcpu={self.vcpu!r} is not positive", remedy="give e.g. vcpu=1")
         if self.memory_mib is not None and not self.memory_mib > 0:

@@ -439,6 +439,7 @@ class _OpenRun:
         self.loop = loop
         self.record = record
         self._home = home
+        self._blobs = plan.settings.blob_prefix or home.prefix
         self._client = plan.open_client()
         self.control = ControlWriter(
             self._client,
@@ -465,7 +466,7 @@ class _OpenRun:
     async def fetch_blob(self, ref: BlobRef) -> memoryview:
         """A blob's bytes."""
         found = await self._client.call(
-            s3.get_object(self._home.bucket, self._home.key(ref.name), owner=self._home.owner)
+            s3.get_object(self._home.bucket, f"{self._blobs}/{ref.name}", owner=self._home.owner)
         )
         return found.body
 

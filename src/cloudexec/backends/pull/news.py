@@ -45,6 +45,11 @@ _WHY: Final = {
     DownCause.OUT_OF_MEMORY: "was killed by the kernel because memory ran out",
 }
 
+_MORE_MEMORY: Final = (
+    "give containers more memory_mib or fewer slots, or name larger sizes in which such a call is tried again: "
+    "oom_sizes="
+)
+
 
 class _Worker:
     """What has been heard of one worker."""
@@ -208,6 +213,7 @@ def _end_of(stop: LaneStop) -> LaneEnd:
         f"slot {stop.lane} {how}{words}",
         stop.exitcode,
         stop.killed_call,
+        remedy=_MORE_MEMORY if stop.why == DownCause.OUT_OF_MEMORY else "",
         stopped=stop.why == DownCause.STOPPED,
         retired=stop.why == DownCause.RETIRED,
     )

@@ -77,7 +77,8 @@ class Agent:
         self._place = place
         self._roots = roots
         self._patience_s = patience_s
-        self._store = s3_place(settings.bucket, settings.bucket_owner, settings.prefix, settings.region)
+        blobs = settings.blob_prefix or settings.prefix
+        self._store = s3_place(settings.bucket, settings.bucket_owner, blobs, settings.region)
         self._initializer = ""
         self._books = Books(settings.n_slots, settings.max_tasks_per_child)
         self._reporter = Reporter(place.worker, facts_of(place, process_age_s))

@@ -40,7 +40,15 @@ def started_by(run_id: str) -> str:
 def base_of(target: EcsTarget) -> EcsTarget:
     """What commands take over from an executor's own settings."""
     return replace(
-        target, task_definition="", image="", container="", vcpu=None, memory_mib=None, slots=None, ephemeral_gib=None
+        target,
+        task_definition="",
+        image="",
+        container="",
+        vcpu=None,
+        memory_mib=None,
+        slots=None,
+        oom_sizes=(),
+        ephemeral_gib=None,
     )
 
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Final
 
 MARK: Final = "ECS_CONTAINER_METADATA_URI_V4"  # in each container's environment, with a value of its own
+EVENTS_VARIABLE: Final = "CLOUDEXEC_MEMORY_EVENTS"  # names a file like a control group's memory.events
+EVENTS_SUFFIX: Final = ".memory.events"
 LOG_CHARACTERS: Final = 1_000_000  # what `PocketAWS.tasks` shows of a container's output
 PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 SYSTEM_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -51,7 +53,7 @@ class Container:
         self.pid: int | None = None
         self.exit_code: int | None = None
         self.reason: str | None = None
-        self.out_of_memory = False
+        self.n_oom_kills = 0
         self._log: list[str] = []
         self._log_size = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -90,10 +92,18 @@ class Container:
         status = self._process.wait()
         self.kill_rest()
         pump.join(5.0)
-        if self.out_of_memory:
+        if self.n_oom_kills:
             self.reason = "OutOfMemoryError: container killed due to memory usage"
         self.exit_code = 128 - status if status < 0 else status
         ended()
+
+    def count_oom_kill(self) -> None:
+        """Memory is about to cost a process its life: workers look at the count as at the kernel's."""
+        self.n_oom_kills += 1
+        events = self.plan.directory / f"{self.plan.name}{EVENTS_SUFFIX}"
+        written = events.with_suffix(".new")
+        written.write_text(f"oom_kill {self.n_oom_kills}\n")
+        written.replace(events)
 
     @property
     def is_alive(self) -> bool:

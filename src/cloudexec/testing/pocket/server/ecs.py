@@ -20,6 +20,8 @@ from typing import Any, Final
 from cloudexec.testing.pocket.server import checks, memory
 from cloudexec.testing.pocket.server.checks import client_error, invalid
 from cloudexec.testing.pocket.server.containers import (
+    EVENTS_SUFFIX,
+    EVENTS_VARIABLE,
     MARK,
     Container,
     Plan,
@@ -150,7 +152,12 @@ class Ecs:
             facts=facts,
             directory=directory,
             stop_scale=self._settings.stop_scale,
-            environment_of=lambda name, given: {**basis, **given, MARK: f"{self.metadata_base}{task_id}/{name}"},
+            environment_of=lambda name, given: {
+                **basis,
+                **self._memory_events(directory, name),
+                **given,
+                MARK: f"{self.metadata_base}{task_id}/{name}",
+            },
         )
         settings = self._settings
         pace = Pace(
@@ -173,6 +180,11 @@ class Ecs:
         self._tasks[task_id] = task
         task.start()
         return task
+
+    def _memory_events(self, directory: Path, name: str) -> dict[str, str]:
+        """Where a container reads how often memory has killed one of its processes; podman has the kernel's count."""
+        path = str(directory / f"{name}{EVENTS_SUFFIX}")
+        return {EVENTS_VARIABLE: path} if self._settings.containers == "process" else {}
 
     def _basis(self, region: str, task_id: str, directory: Path, has_role: bool) -> dict[str, str]:
         """What every container of a task finds in its environment."""

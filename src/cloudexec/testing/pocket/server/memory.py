@@ -43,7 +43,7 @@ def enforce(container: Container, limit_bytes: int) -> None:
         return
     exact = {pid: proportional_bytes(pid) for pid in family}
     if sum(exact.values()) > limit_bytes and container.is_alive:
-        container.out_of_memory = True
+        container.count_oom_kill()
         with contextlib.suppress(ProcessLookupError):
             os.kill(max(exact, key=lambda pid: exact[pid]), signal.SIGKILL)
 
