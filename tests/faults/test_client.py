@@ -85,6 +85,7 @@ def test_ctrl_c_at_the_terminal_does_not_reach_the_calls(executor, gate):
     assert future.result(SOON) == "result"
 
 
+@pytest.mark.usefixtures("local")  # containers finish what runs in them: tests/ecs/test_the_bill_ends.py
 def test_a_killed_client_leaves_no_process_behind(kind, tmp_path):
     ready = tmp_path / "ready"
     code = f"""

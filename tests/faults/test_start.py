@@ -21,7 +21,7 @@ from tests.faults.scene import run_script
     ],
 )
 def test_an_initializer_that_crashes_breaks_the_executor_after_a_few_starts(
-    new_executor, tmp_path, initializer, args, exitcode
+    new_executor, kind, tmp_path, initializer, args, exitcode
 ):
     marks = tmp_path / "marks"
     executor = new_executor(2, initializer=deeds.note, initargs=(str(marks), "start", initializer, *args))
@@ -33,7 +33,8 @@ def test_an_initializer_that_crashes_breaks_the_executor_after_a_few_starts(
         assert "Remedy:" in str(error)
     with pytest.raises(errors.WorkerStartFailed):
         executor.submit(deeds.identity, 1)
-    assert 1 <= len(marks.read_text().splitlines()) <= 8
+    # A container goes on by itself while the client waits, longer each time, before it counts the next failure.
+    assert 1 <= len(marks.read_text().splitlines()) <= (25 if kind.in_containers else 8)
 
 
 def test_an_initializer_that_raises_breaks_the_executor_with_its_own_error(new_executor):
