@@ -101,7 +101,7 @@ class EcsStage(Stage):
             made = Counter(request["operation"] for request in asked if request["service"] == service)
             price = sum(price_of(request) for request in asked if request["service"] == service)
             cost = f"${price:.5f}" if price else "free"
-            tell(service.upper(), f"{made.total():>3} requests, {cost:<8}  {most_common(made)}")
+            tell(service.upper(), f"{made.total():>4} requests, {cost:<8}  {most_common(made)}")
         seconds = sum(max(LEAST_S, billed_s(task.facts)) for task in self.aws.tasks())
         price = seconds * (VCPU_S + 2 * GIB_S)
         tell("Fargate", f"{seconds:.0f} s of 1 vCPU and 2 GiB would cost ${price:.4f} on demand, less on Spot")
