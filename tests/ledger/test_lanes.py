@@ -348,6 +348,30 @@ def test_a_call_that_was_put_back_is_in_the_queue_again_and_pays_nothing():
     assert ledger.ends() == {1: "value"}
 
 
+@pytest.mark.parametrize(
+    ("ok", "end", "attempts"),
+    [
+        pytest.param(True, {1: "value"}, 2, id="a value counts"),
+        pytest.param(False, {}, 3, id="an error is paid, and the call goes on at once"),
+    ],
+)
+def test_an_outcome_may_overtake_the_word_that_its_call_was_put_back(ok, end, attempts):
+    """A worker that leaves puts attempt 2 into the queue; another runs it before the first one's report is read."""
+    ledger = pulling(1, options=retries(error=1))
+    ledger.ledger.taken("a", [1], 0.0)
+    ledger.ledger.lane_up("b", "v", 0.0)
+    ledger.outcome(1, lane="b", attempt=2, ok=ok)
+    assert ledger.calls[1].attempts == attempts
+    ledger.ledger.requeued("queue", [(1, 2)], 0.0)
+    ledger.ledger.worker_down("w", DIED, {}, 0.0)
+    assert ledger.calls[1].attempts == attempts
+    assert ledger.ledger.late_outcomes == 0
+    assert ledger.ends() == end
+    ledger.outcome(1, lane="b", attempt=2, ok=False)  # it comes twice: it was paid for
+    assert ledger.calls[1].attempts == attempts
+    assert ledger.ends() == {}
+
+
 def test_word_of_an_attempt_that_was_replaced_does_not_move_a_call():
     ledger = pulling(1, options=retries(lost=1))
     ledger.ledger.taken("a", [1], 0.0)

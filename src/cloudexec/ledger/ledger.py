@@ -153,7 +153,8 @@ class Ledger:
     ) -> None:
         """An attempt has ended. `retry`: it failed in a way for which the error budget holds.
 
-        attempt: which one, if messages may come twice; 0: the one that the lane holds.
+        attempt: which one, if messages may come twice; 0: the one that the lane holds. A later one than is known here
+        was begun by a worker that was interrupted, and has overtaken the word of that (`requeued`).
         The first outcome of a call counts; late twins are counted and dropped.
         """
         lane = self._lanes.get(lane_id)
@@ -170,8 +171,9 @@ class Ledger:
         if call is None and self._queues:  # `taken` was lost, is slower than the outcome, or told of another attempt
             holder = self._holder(number) or lane
             call = holder.calls.get(number) if holder is not None else None
-        if call is not None and holder is not None and (not attempt or attempt == call.attempts):
+        if call is not None and holder is not None and (not attempt or attempt >= call.attempts):
             holder.remove(number)
+            call.attempts = attempt or call.attempts
         else:
             call = None
         if call is None or call.state is not State.PLACED:

@@ -74,3 +74,30 @@ def test_what_is_not_from_the_client_is_no_order_and_no_sign_of_life(answer, err
     assert not orders.leave
     assert orders.silent_for_s(50.0) == 50.0
     assert orders.etag is None
+
+
+def test_an_old_object_that_was_put_back_is_not_obeyed_and_no_sign_of_life():
+    """Its signature is right, and its date is new: only its number tells."""
+    orders = Orders(SEAL, "w", now_s=0.0)
+    orders.read(found(Control(7, "c", stops=[3]), age_s=0.0), now_s=0.0)
+    with pytest.raises(WireError, match="order 6"):
+        orders.read(found(Control(6, "c", detached=True), age_s=0.0, etag="e2"), now_s=100.0)
+    assert orders.stops == {3}
+    assert not orders.detached
+    assert orders.silent_for_s(100.0) == 100.0
+    assert orders.etag == "e1"
+
+
+def test_the_same_object_with_a_new_date_is_no_sign_of_life():
+    orders = Orders(SEAL, "w", now_s=0.0)
+    orders.read(found(Control(7, "c"), age_s=5.0), now_s=0.0)
+    assert not orders.read(found(Control(7, "c"), age_s=0.0, etag="e2"), now_s=100.0)
+    assert not orders.read(found(age_s=0.0), now_s=200.0)
+    assert orders.silent_for_s(200.0) == 205.0
+
+
+def test_a_client_that_takes_over_goes_on_counting():
+    orders = Orders(SEAL, "w", now_s=0.0)
+    orders.read(found(Control(7, "c", detached=True), age_s=5.0), now_s=0.0)
+    assert orders.read(found(Control(8, "d"), age_s=0.0, etag="e2"), now_s=100.0)
+    assert not orders.detached

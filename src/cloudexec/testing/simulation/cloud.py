@@ -5,12 +5,15 @@ It is both the service and its backend: it carries out the ledger's actions, and
 
     place -> (latency, loss, twins) -> backlog of a slot -> runs -> outcomes -> (latency, loss, twins) -> tell
     place -> the queue -> a free slot takes -> told as `taken`
+               ^  |                                    |
+               |  +-> taken back by the client         +-> dropped, and told as `given_back`
+               +---- put back by a worker that leaves, and told as `requeued`
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +50,7 @@ class Slot:
     """A slot, with its backend's view of it."""
 
     __slots__ = (
+        "attempt",
         "backlog",
         "barren",
         "in_flight",
@@ -72,6 +76,7 @@ class Slot:
         self.in_flight: deque[list[Work]] = deque()  # sent by pipe, not read yet
         self.message: list[Work] = []  # taken from the queue
         self.running: SimCall | None = None
+        self.attempt = 0  # the running one
         self.life = 1  # changes with each call, so that a timer of an earlier one does nothing; 0: dead
         self.unsent: list[SimOutcome] = []
         self.rung_s = 0.0
@@ -107,6 +112,7 @@ class Cloud:
         self.lanes: dict[str, Slot] = {}  # as far as the client has been told
         self.workers: dict[str, SimWorker] = {}
         self.n_starting = 0
+        self.interrupted: Counter[int] = Counter()  # attempts that ended because their worker left, by call
         self._rng = rng
         self._after = after
         self._tell = tell
@@ -114,7 +120,7 @@ class Cloud:
         self._queue: deque[list[Work]] = deque()
         self._free: deque[Slot] = deque()  # slots that wait at the queue
         weather = plan.weather
-        self._risky = bool(weather.slot_death or weather.worker_death or weather.silence)
+        self._risky = bool(weather.slot_death or weather.worker_death or weather.silence or weather.leaving)
 
     # --- what the ledger asks ---
 
@@ -156,9 +162,20 @@ class Cloud:
         slot.n_placed -= count
         return count
 
+    def recall_queue(self) -> list[tuple[int, int]]:
+        """See backends.protocol."""
+        found = [(call.number, attempt) for work in self._queue for call, attempt in work]
+        self._queue.clear()
+        return found
+
     def kill_call(self, lane: str, number: int) -> None:
         """See backends.protocol."""
         slot = self.lanes.get(lane)
+        if slot is not None and self.plan.recall and slot.life and slot.worker.alive and not slot.worker.silent:
+            rest = [work for work in slot.backlog if work[0].number != number]
+            if len(rest) < len(slot.backlog):
+                slot.backlog = deque(rest)
+                self._say(slot, Told("given_back", QUEUE, [number]))
         if slot is not None and slot.life and slot.running is not None and slot.running.number == number:
             self._dies(slot, LaneEnd(Cause.CRASH, "stopped", killed_call=number, stopped=True))
 
@@ -202,7 +219,7 @@ class Cloud:
             worker.held.append((worker.id, told))
         elif told.what in ("lane_down", "worker_down") or not self._happens(self.plan.weather.loss):
             self._after(delay_s, self._arrives, told)
-            if told.what in ("outcomes", "taken", "heard") and self._happens(self.plan.weather.twins):
+            if told.what in ("outcomes", "taken", "heard", "requeued", "given_back") and self._happens(self.plan.weather.twins):
                 self._after(delay_s * 3, self._arrives, told)
 
     def _arrives(self, told: Told) -> None:
@@ -270,6 +287,26 @@ class Cloud:
             latest_s = max((slot.told_s for slot in worker.slots), default=self.now_s)
             self._after(max(latest_s - self.now_s, 0.0) + self._latency(), self._arrives, told)
 
+    def _leaves(self, worker: SimWorker) -> None:
+        """It was told to end: what it has not finished goes back into the queue, and it says so."""
+        if not worker.alive or worker.silent:
+            return
+        worker.alive = False
+        back: list[Work] = []
+        for slot in worker.slots:
+            if slot.life:
+                self._flush(slot)
+                if slot.running is not None:
+                    self.interrupted[slot.running.number] += 1
+                    back.append((slot.running, slot.attempt + 1))
+                back += slot.backlog
+                slot.message = []
+        if back:
+            self._enqueue(back)  # there before the message that brought them is deleted
+            self._word(worker, Told("requeued", QUEUE, [(c.number, attempt) for c, attempt in back]), self._latency())
+        told = Told("worker_down", worker.id, None, LaneEnd(Cause.LOST, "left", retired=True))
+        self._after(self._latency() * 2, self._arrives, told)
+
     def _falls_silent(self, worker: SimWorker) -> None:
         if self._happens(self.plan.weather.revival):
             worker.held = []
@@ -333,7 +370,7 @@ class Cloud:
                 self._takes(slot) if self._queue else self._free.append(slot)
             return
         call, attempt = slot.backlog.popleft()
-        slot.running = call
+        slot.running, slot.attempt = call, attempt
         slot.n_started += 1
         slot.life += 1
         if self._risky and self._strikes(slot):
@@ -354,6 +391,8 @@ class Cloud:
             self._worker_dies(worker, "died")
         elif self._happens(weather.silence):
             self._falls_silent(worker)
+        elif self._happens(weather.leaving):
+            self._after(self._rng.random() * 0.01, self._leaves, worker)
         return not worker.alive or worker.silent
 
     def _finishes(self, slot: Slot, life: int, attempt: int, end: str) -> None:

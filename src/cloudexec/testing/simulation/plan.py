@@ -32,6 +32,7 @@ class Weather:
     silence: float = 0.0  # workers that fall silent, with each call
     revival: float = 0.0  # silent workers whose words come after all
     redelivery: float = 0.0  # messages of a queue that two slots get
+    leaving: float = 0.0  # workers that are told to end, with each call: they put back what they have not finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Plan:
     endless: float = 0.0
     cancel: float = 0.0
     stop: float = 0.0
+    recall: bool = False  # calls that wait in the queue, or in a worker, are taken back to be cancelled or stopped
     max_tasks: int | None = None
     terminate: float = 0.0  # the chance that the run is terminated in the middle
     weather: Weather = Weather()
@@ -106,7 +108,7 @@ class Plan:
         lost, backoff_s = rng.choice([0, 3, 10]), rng.choice([0.0, 0.0, 0.5])
         retry = Retry(error=error, crash=crash, timeout=timeout, oom=oom, lost=lost, backoff_s=backoff_s)
         timeout_s = rng.choice([None, None, 2.0])
-        return cls(
+        plan = cls(
             seed=seed,
             n_calls=rng.choice([1, 10, 100, 400]),
             n_slots=rng.choice([1, 2, 5, 20]),
@@ -131,6 +133,11 @@ class Plan:
             weather=weather,
             pace=Pace(can_recall=not lossy),
         )
+        again = random.Random(f"{seed} going back")  # of its own, so that seeds still stand for what they stood for
+        if mode == "push" or again.random() < 0.5:
+            return plan
+        weather = replace(weather, leaving=again.choice([0.0, 0.01, 0.1]))
+        return replace(plan, weather=weather, recall=again.random() < 0.7)
 
     def command(self) -> str:
         """The command line that replays it."""

@@ -177,13 +177,16 @@ class Simulation:
             job(now_s)
         if now_s >= ledger.next_deadline:
             ledger.tick(now_s)
-        while actions := ledger.take_actions():
-            for action in actions:
-                self._carry_out(action, now_s)
+        self._act(now_s)
         self.report.n_turns += 1
         if self.plan.checked:
             self._check_turn(now_s)
         return ledger.next_deadline
+
+    def _act(self, now_s: float) -> None:
+        while actions := self.ledger.take_actions():
+            for action in actions:
+                self._carry_out(action, now_s)
 
     def _take_in(self, told: Told, now_s: float) -> None:
         ledger, what = self.ledger, told.what
@@ -203,6 +206,10 @@ class Simulation:
             ledger.heard(told.about, now_s, told.detail)
         elif what == "taken":
             ledger.taken(told.about, told.detail, now_s)
+        elif what == "requeued":
+            ledger.requeued(told.about, told.detail, now_s)
+        elif what == "given_back":
+            ledger.given_back(told.detail, now_s)
         if self.plan.checked and what != "heard":  # in a run that hangs there would be nothing else to see
             self.trace.append((now_s, *told))
 
@@ -252,6 +259,9 @@ class Simulation:
             return
         if call.state is State.PLACED and call.lane is not None and self.plan.reliable:
             self.ledger.returned(call.lane, self.cloud.recall(call.lane), now_s, place=False)
+        elif call.lane == QUEUE and self.plan.recall:
+            self._act(now_s)  # what the ledger has just given to the queue must have left first
+            self.ledger.recalled(QUEUE, self.cloud.recall_queue())
         if self.ledger.cancel(call):
             self._end(call, "cancelled")
         self.ledger.settle(now_s)
@@ -283,8 +293,10 @@ class Simulation:
         retry, n_spent = call.options.retry, sum(call.spent.values())
         over = [cause for cause, spent in call.spent.items() if spent > getattr(retry, cause.value)]
         assert not over, f"{call} spent {call.spent}, which is more than {retry}"
-        # One attempt, and one for each retry, unless the last retry was not placed yet when the end came.
-        assert n_spent <= call.attempts <= n_spent + 1, f"{call} spent {call.spent}"
+        # One attempt, and one for each retry, unless the last retry was not placed yet when the end came. An attempt
+        # that was interrupted costs nothing, but counts.
+        most = n_spent + 1 + self.cloud.interrupted[call.number]
+        assert n_spent <= call.attempts <= most, f"{call} spent {call.spent}"
 
     def _resolved(self, action: Resolve) -> None:
         call, outcome = action.call, action.outcome
