@@ -161,6 +161,7 @@ def test_the_counts_of_a_run_are_those_of_its_calls(single, gate):
         "failed": 2,
         "cancelled": 1,
         "batches": 0,
+        "slots": 1,
     }
     for count in ("3 pending", "1 running", "1 done", "2 failed", "1 cancelled"):
         assert count in repr(facts)

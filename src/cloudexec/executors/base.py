@@ -403,6 +403,7 @@ def facts_of(engine: Engine) -> RunFacts:
         failed=counts.get("failed", 0),
         cancelled=counts.get("cancelled", 0),
         batches=engine.ledger.placed_batches,
+        slots=engine.ledger.n_lanes,
     )
 
 

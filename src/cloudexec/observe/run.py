@@ -11,7 +11,7 @@ from typing import NamedTuple
 class RunFacts(NamedTuple):
     """One moment of a run. Every submitted call is counted once: pending, running, done, failed or cancelled.
 
-    batches: messages in which calls went to workers so far.
+    batches: messages in which calls went to workers so far. slots: those that are up, of all workers.
     """
 
     id: str
@@ -21,6 +21,7 @@ class RunFacts(NamedTuple):
     failed: int
     cancelled: int
     batches: int = 0
+    slots: int = 0
 
     @property
     def total(self) -> int:
@@ -29,4 +30,5 @@ class RunFacts(NamedTuple):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in zip(self._fields[1:6], self[1:6], strict=True) if count)
-        return f"<run {self.id}: {counts or 'no calls yet'}>"
+        waiting = "; no worker is up" if self.pending and not self.slots else ""
+        return f"<run {self.id}: {counts or 'no calls yet'}{waiting}>"

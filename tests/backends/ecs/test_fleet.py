@@ -175,6 +175,18 @@ def test_capacity_that_comes_back_fails_nobody():
     assert scene.news == []
 
 
+def test_who_waits_for_the_first_worker_for_a_minute_is_told_what_is_known():
+    scene = a_scene(start_s=(90.0, 95.0))
+    scene.want(3)
+    scene.run(59)
+    assert scene.notices == []
+    scene.run(60)
+    (notice,) = scene.notices
+    assert "no worker has reported after 60 s" in notice
+    assert "of 3 tasks wanted, 3 PENDING" in notice or "of 3 tasks wanted, 3 PROVISIONING" in notice
+    assert "start_timeout_s=300" in notice
+
+
 def test_without_spot_capacity_workers_are_started_on_demand_and_that_is_said_once():
     scene = a_scene(SPOT, no_spot=1.0)
     scene.want(30)

@@ -79,6 +79,7 @@ class EcsFleet:
         self._wake: Callable[[], None] = lambda: None
         self._threads: ThreadPoolExecutor | None = None
         self._n_reading_logs = 0
+        self._up: set[str] = set()  # workers that have reported, for the log
         self._under_way: set[Future[None]] = set()
 
     @property
@@ -119,6 +120,9 @@ class EcsFleet:
 
     def heard(self, worker: str, now_s: float) -> None:
         """See pull Fleet."""
+        if worker not in self._up:
+            self._up.add(worker)
+            log.info("run %s: worker %s is up", self._outfit.run_id, worker)
         self._fleet.heard(worker, now_s)
 
     def left(self, worker: str, now_s: float) -> None:
@@ -215,7 +219,16 @@ class EcsFleet:
             request = run_task_request(self._target, launch, self._outfit, self._definition)
             reply = run_task(self._ask, request)
         except CloudexecError as error:
+            log.info("run %s: %d tasks were not started: %s", self._outfit.run_id, launch.count, error.what)
             return partial(fleet.failed, launch, error)
+        log.info(
+            "run %s: %d of %d tasks (%s) start in cluster %s; on AWS that takes up to a minute",
+            self._outfit.run_id,
+            len(reply.tasks),
+            launch.count,
+            launch.capacity.value,
+            self._target.cluster,
+        )
         return partial(fleet.replied, launch, reply)
 
     def _describe(self, arns: list[str]) -> Callable[[float], None]:

@@ -17,7 +17,9 @@ nobody's failure, and other capacity is tried. Without any worker that lasts unt
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Final
@@ -47,6 +49,7 @@ __all__ = ["Action", "Describe", "Fleet", "List", "News", "RunTask", "StopTask"]
 
 START_WITHIN_S: Final = 300.0
 GRACE_S: Final = 3.0  # a worker's last reports and the service's word of its end race each other
+SLOW_START_S: Final = 60.0  # most tasks run earlier; who waits longer is told what is known
 NOT_YET_S: Final = 60.0  # a task that has just been started may not be known everywhere
 _MISSES: Final = 2
 _LEAVE_WITHIN_S: Final = 150.0  # longer than the longest stop timeout
@@ -316,6 +319,19 @@ class Fleet:
             self._short_since_s = None
         elif self._short_since_s is None:
             self._short_since_s = now_s
+            self._at(now_s + SLOW_START_S, partial(self._tell_slow_start, now_s))
+
+    def _tell_slow_start(self, short_since_s: float, now_s: float) -> None:
+        """No worker is there at all, and calls wait: say what is known before anybody asks."""
+        if self._short_since_s != short_since_s or self._places.n_up or self._closing:
+            return
+        states = Counter(task.known.last_status for task in self._tasks.values() if task.is_live and task.known)
+        said = ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "none has been started"
+        last = f"; the last that failed: {self._last_stop.text}" if self._last_stop else ""
+        self._notices.append(
+            f"no worker has reported after {now_s - short_since_s:.0f} s, calls wait; of {self._wanted} tasks wanted, "
+            f"{said}{last}; start_timeout_s={self._start_within_s:g} ends the wait"
+        )
 
     def _next_launch(self, now_s: float) -> Launch | None:
         launch = None if self._closing else self._launcher.repeat(now_s)

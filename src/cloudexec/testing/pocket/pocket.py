@@ -300,8 +300,8 @@ class PocketAWS:
         self._ask("requests/clear")
 
     def leftovers(self) -> list[str]:
-        """What a program has left behind: tasks that have not stopped, queues, objects; [] when it cleaned up."""
-        tasks = [f"task {task.arn} is {task.state}" for task in self.tasks() if task.state != "STOPPED"]
+        """What a program has left behind: tasks that nobody has told to stop, queues, objects; [] if it cleaned up."""
+        tasks = [f"task {task.arn} is {task.state}" for task in self.tasks() if task.desired != "STOPPED"]
         queues = [f"queue {queue.name} with {len(queue.bodies)} messages" for queue in self.queues()]
         objects = [f"object s3://{name}/{key}" for name in self._ask("buckets") for key in self.objects(name)]
         return [*tasks, *queues, *objects]
