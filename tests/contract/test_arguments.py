@@ -11,6 +11,7 @@ from tests.contract import calls
 from tests.contract.events import SOON, eventually
 
 BIG = 100_000_000 // 8  # items of an array of 100 MB
+BIG_IN_S3 = 40_000_000 // 8  # in many parts each way; the emulated S3 takes a second of CPU for 100 MB
 
 
 def total(array):
@@ -33,8 +34,9 @@ def test_a_list_changed_after_submit_arrives_as_it_was(queued, gate):
     assert future.result(SOON) == [1]
 
 
-@pytest.mark.parametrize("items", [10, 10_000, 1_000_000, pytest.param(BIG, id="100 MB")])
-def test_an_array_changed_after_submit_arrives_as_it_was(queued, gate, items):
+@pytest.mark.parametrize("items", [10, 10_000, 1_000_000, pytest.param(BIG, id="big")])
+def test_an_array_changed_after_submit_arrives_as_it_was(queued, gate, kind, items):
+    items = min(items, BIG_IN_S3) if kind.in_containers else items
     array = np.zeros(items)
     first = queued.submit(total, array)
     array[:] = 1
