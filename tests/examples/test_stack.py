@@ -42,6 +42,8 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PocketAWS]:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         aws.activate()
+        for name in [name for name in os.environ if name.startswith("CLOUDEXEC_")]:
+            patch.delenv(name)  # they name the pocket's ready-made resources, and the stack's are to be found
         aws.session().client("cloudformation").create_stack(
             StackName="cloudexec",
             TemplateBody=(ROOT / "examples/stack.yaml").read_text(encoding="utf-8"),
