@@ -39,6 +39,7 @@ def write(environ, text):
         pytest.param("CLOUDEXEC_ASSIGN_PUBLIC_IP", "0", "assign_public_ip", False, id="no"),
         pytest.param("CLOUDEXEC_VCPU", "0.5", "vcpu", 0.5, id="number"),
         pytest.param("CLOUDEXEC_MEMORY_MIB", "2048", "memory_mib", 2048, id="whole number"),
+        pytest.param("CLOUDEXEC_OOM_SIZES", "2:8192,4:16384", "oom_sizes", ((2, 8192), (4, 16384)), id="sizes"),
         pytest.param("CLOUDEXEC_TAGS", "team=x,cost=a=b", "tags", {"team": "x", "cost": "a=b"}, id="table"),
     ],
 )
@@ -57,6 +58,7 @@ def test_an_empty_variable_and_somebody_elses_say_nothing():
         ("CLOUDEXEC_VCPU", "many", "is not a number"),
         ("CLOUDEXEC_SLOTS", "1.5", "is not a whole number"),
         ("CLOUDEXEC_SUBNETS", ",", "is not a list of texts"),
+        ("CLOUDEXEC_OOM_SIZES", "8192", "is not a list of (vcpu, memory_mib)"),
         ("CLOUDEXEC_TAGS", "team", "is not a table of texts"),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from urllib.request import urlopen
 
 import pytest
 
@@ -13,28 +15,34 @@ from cloudexec.backends.ecs.requests import PARENT_TAG
 from cloudexec.backends.ecs.sizes import Size
 from cloudexec.backends.pull.home import RUN_TAG
 from tests.contract.events import SOON, Gate, eventually
+from tests.ecs.test_attach import start_client
+from tests.specs.executors import CLIENT_TIMEOUT_S
 
 MIB = 1 << 20
 SMALL = {"vcpu": 0.25, "memory_mib": 512}
-MUCH = 600  # MiB, more than a small container has, less than one of a GiB
-TOO_MUCH = 1200
+MUCH = 540  # MiB, more than a small container has, less than a medium one
+TOO_MUCH = 1100
 MEDIUM, LARGE = (0.5, 1024), (1, 2048)
 
 
+def container_mib():
+    """What the container has in which this runs, as the task's metadata say."""
+    with urlopen(os.environ["ECS_CONTAINER_METADATA_URI_V4"] + "/task") as answer:
+        return json.load(answer)["Limits"]["Memory"]
+
+
 def take(mib, result=None):
-    """Needs so much memory, for long enough that somebody notices."""
-    held = bytearray(mib * MIB)
-    held[::4096] = b"x" * len(held[::4096])
-    time.sleep(0.6 if mib > 100 else 0)
-    return result if result is not None else mib
+    """Needs so much memory; where there is less, until somebody notices."""
+    held = b"x" * (mib * MIB)
+    if mib > container_mib():
+        time.sleep(2 * SOON)
+    return len(held) // MIB if result is None else result
 
 
-def take_and_wait(mib, gate, size_file):
-    """Needs much memory in a small container; in a large one it comes to the gate."""
-    if os.path.exists(size_file):
-        return gate("passed")
-    open(size_file, "w").close()
-    return take(mib)
+def take_and_wait(mib, gate):
+    """Needs much memory; where there is enough, it comes to the gate."""
+    take(mib)
+    return gate("passed")
 
 
 def fail_after(mib, text):
@@ -124,8 +132,8 @@ def gate(tmp_path):
     return Gate(tmp_path / "gate")
 
 
-def test_a_call_that_runs_there_is_stopped(growing, gate, tmp_path):
-    future = growing.submit(take_and_wait, MUCH, gate, str(tmp_path / "tried"))
+def test_a_call_that_runs_there_is_stopped(growing, gate):
+    future = growing.submit(take_and_wait, MUCH, gate)
     gate.wait_for(1)
     eventually(future.running)
     assert growing.run.running == 1
@@ -135,9 +143,9 @@ def test_a_call_that_runs_there_is_stopped(growing, gate, tmp_path):
 
 
 def test_a_call_that_waits_there_is_cancelled(new_executor, aws):
-    aws.faults.never_start  # noqa: B018 - the fault is looked up before anything runs
     executor = new_executor(1, **SMALL, oom_sizes=[MEDIUM])
     executor.submit(take, 1).result(SOON)
+    aws.faults.never_start()
     future = executor.submit(take, MUCH)
     eventually(lambda: executor._core.engine.n_lent)
     assert future.cancel()
@@ -157,16 +165,16 @@ def test_shutdown_waits_for_it_and_nothing_is_left_behind(new_executor, aws):
     eventually(lambda: all(task.state == "STOPPED" for task in aws.tasks() if task.facts["startedBy"] in runs))
 
 
-def test_terminating_workers_ends_those_of_all_sizes(growing, gate, tmp_path):
-    future = growing.submit(take_and_wait, MUCH, gate, str(tmp_path / "tried"))
+def test_terminating_workers_ends_those_of_all_sizes(growing, gate):
+    future = growing.submit(take_and_wait, MUCH, gate)
     gate.wait_for(1)
     growing.terminate_workers()
     assert isinstance(future.exception(SOON), errors.CallStopped)
     growing.shutdown(wait=True)
 
 
-def test_detaching_is_refused_while_a_call_runs_there(growing, gate, tmp_path):
-    future = growing.submit(take_and_wait, MUCH, gate, str(tmp_path / "tried"))
+def test_detaching_is_refused_while_a_call_runs_there(growing, gate):
+    future = growing.submit(take_and_wait, MUCH, gate)
     gate.wait_for(1)
     with pytest.raises(errors.SettingsError, match="larger"):
         growing.detach()
@@ -182,6 +190,27 @@ def test_who_attaches_has_the_same_sizes(growing):
     with ECSExecutor.attach(run_id) as second:
         assert [future.result(SOON) for future in second.futures] == [MUCH]
         assert second.submit(take, MUCH).result(SOON) == MUCH
+
+
+def test_what_a_killed_client_was_trying_again_is_tried_again_by_who_attaches(settings, gate, tmp_path):
+    code = f"""
+        from tests.contract.events import Gate
+        from tests.ecs.test_oom_sizes import MUCH, take_and_wait
+        import pathlib
+        ex.submit(take_and_wait, MUCH, Gate(pathlib.Path({str(tmp_path / "gate")!r})))
+        print(ex.run.id, flush=True)
+        time.sleep(60)
+    """
+    settings = {**settings, **SMALL, "oom_sizes": [MEDIUM], "client_timeout_s": CLIENT_TIMEOUT_S}
+    client = start_client(settings, code)
+    run_id = client.stdout.readline().strip()
+    gate.wait_for(1)
+    client.kill()
+    client.communicate()
+    with ECSExecutor.attach(run_id) as executor:
+        gate.wait_for(2)
+        gate.open()
+        assert [future.result(SOON) for future in executor.futures] == ["passed"]
 
 
 # --- settings --------------------------------------------------------------------------------

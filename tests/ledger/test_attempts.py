@@ -26,6 +26,16 @@ def test_each_cause_has_a_budget_of_its_own(cause, budget):
     assert (lanes, call.attempts, call.spent.get(cause, 0)) == (budget + 1, budget + 1, budget)
 
 
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.value)
+def test_where_there_is_more_memory_elsewhere_only_its_lack_is_not_tried_again_here(cause):
+    ledger = Driver(lanes=1, options=CallOptions(retry=Retry(crash=1, timeout=1, oom=1, lost=1)), oom_goes_on=True)
+    (call,) = ledger.submit()
+    ledger.act()
+    ledger.ledger.worker_down("worker0", LaneEnd(cause, "it ended"), {}, 0.0)
+    assert ledger.ends() == ({1: cause} if cause is Cause.OOM else {})
+    assert call.spent == ({} if cause is Cause.OOM else {cause: 1})
+
+
 @pytest.mark.parametrize(
     ("retry", "budget", "end"),
     [

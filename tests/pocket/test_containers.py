@@ -132,6 +132,18 @@ print(child.returncode)
     assert container["exitCode"] == 0
 
 
+def test_what_memory_has_killed_is_counted_as_the_kernel_counts(drive):
+    code = """
+import os, subprocess, sys
+for _ in range(2):
+    subprocess.run([sys.executable, '-c', "x = b'x' * 300_000_000; import time; time.sleep(60)"])
+    print(open(os.environ["CLOUDEXEC_MEMORY_EVENTS"]).read(), end="")
+"""
+    arn = drive.run(*python(code), taskDefinition=drive.register({"name": "worker", "memory": 128}))
+    drive.until(arn, "STOPPED")
+    assert drive.aws.task(arn).log == "oom_kill 1\noom_kill 2\n"
+
+
 def test_a_side_container_may_end_first_and_ends_with_the_essential_one(drive):
     sleeper = {"name": "sleeper", "essential": False, "command": ["sleep", "60"]}
     quick = {"name": "quick", "essential": False, "command": python("raise SystemExit(4)")}

@@ -168,6 +168,7 @@ DEFINITION = {
         {"name": "proxy", "essential": False},
         {
             "name": "model",
+            "memory": 768,
             "logConfiguration": {
                 "logDriver": "awslogs",
                 "options": {"awslogs-group": "/g", "awslogs-stream-prefix": "p"},
@@ -180,6 +181,7 @@ DEFINITION = {
 def test_a_task_definition_tells_size_container_and_log():
     facts = read_task_definition({"taskDefinition": DEFINITION})
     assert (facts.container, facts.vcpu, facts.memory_mib, facts.arch) == ("model", 0.5, 1024, "ARM64")
+    assert facts.container_mib == 768
     assert (facts.log_group, facts.log_prefix, facts.is_active) == ("/g", "p", True)
 
 

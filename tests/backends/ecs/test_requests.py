@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudexec.backends.ecs import requests
-from cloudexec.backends.ecs.requests import MOST_OVERRIDES, Launch, Outfit
+from cloudexec.backends.ecs.replies import DefinitionFacts
+from cloudexec.backends.ecs.requests import MOST_OVERRIDES, Launch, Outfit, container_memory_mib
 from cloudexec.backends.ecs.sizes import FARGATE_SIZES
 from cloudexec.backends.ecs.target import Capacity, EcsTarget, ProviderShare
 from cloudexec.errors import SettingsError
@@ -54,6 +55,8 @@ targets = st.builds(
 outfits = st.builds(
     Outfit,
     run_id=st.just("r20261121-052301-9f3a1c"),
+    parent_id=st.sampled_from(["", "r20261121-052300-0a0b0c"]),
+    memory_mib=st.none() | st.integers(1, 1 << 18),
     name=st.text("abc -_", max_size=20),
     command=st.none() | st.just(("python", "x.py")) | st.just(requests.WORKER_COMMAND),
     environment=st.dictionaries(st.from_regex(r"[A-Z]{1,9}", fullmatch=True), st.text(max_size=50), max_size=4),
@@ -226,3 +229,28 @@ def test_a_look_has_room_for_a_hundred(n_tasks):
 def test_a_launch_has_room_for_ten(count):
     with pytest.raises(ValueError, match="1…10"):
         a_launch(count=count)
+
+
+@pytest.mark.parametrize(
+    ("task_mib", "container_mib", "wanted_mib", "then_mib"),
+    [
+        pytest.param(2048, None, 8192, None, id="a container without a limit of its own has the task's"),
+        pytest.param(2048, 2048, 8192, 8192, id="one with a limit is given the new size"),
+        pytest.param(2048, 1792, 8192, 7936, id="its neighbours keep what they have"),
+        pytest.param(2048, 2048, None, None, id="the definition's size is kept"),
+        pytest.param(None, 512, 1024, 1024, id="a definition without a size"),
+    ],
+)
+def test_a_container_can_use_a_task_of_another_size(task_mib, container_mib, wanted_mib, then_mib):
+    facts = DefinitionFacts(
+        arn="td", container="worker", is_active=True, memory_mib=task_mib, container_mib=container_mib
+    )
+    size = {} if wanted_mib is None else {"vcpu": 2, "memory_mib": wanted_mib}
+    target = EcsTarget(cluster="c", task_definition="td", launch_type="EC2", **size)
+    assert container_memory_mib(target, facts) == then_mib
+
+
+def test_what_is_tried_again_names_the_run_that_it_belongs_to():
+    request = requests.run_task_request(PLAIN, a_launch(), Outfit(run_id="r2", parent_id="r1", memory_mib=4096))
+    assert {"key": "cloudexec:parent", "value": "r1"} in request["tags"]
+    assert request["overrides"]["containerOverrides"][0]["memory"] == 4096

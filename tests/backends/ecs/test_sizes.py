@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudexec.backends.ecs.sizes import FARGATE_MEMORY_MIB, FARGATE_SIZES, check_fargate_size, next_size
+from cloudexec.backends.ecs.sizes import (
+    FARGATE_MEMORY_MIB,
+    FARGATE_SIZES,
+    Size,
+    check_fargate_size,
+    check_growing,
+    next_size,
+)
 from cloudexec.errors import SettingsError
 
 
@@ -56,3 +63,30 @@ def test_the_next_size_is_the_smallest_that_has_both(vcpu, memory_mib):
 
 def test_the_table_has_whole_gibibytes_but_for_the_smallest():
     assert {mib for memory in FARGATE_MEMORY_MIB.values() for mib in memory if mib % 1024} == {512}
+
+
+@pytest.mark.parametrize(
+    ("first", "sizes", "on_fargate"),
+    [
+        pytest.param(Size(1, 2048), [Size(1, 4096), Size(4, 8192)], True, id="more memory, then more of both"),
+        pytest.param(None, [Size(1, 2048)], True, id="the task definition's own size is not known yet"),
+        pytest.param(Size(1, 2000), [Size(1, 3000)], False, id="machines of one's own have any size"),
+        pytest.param(Size(1, 2048), [], True, id="none"),
+    ],
+)
+def test_sizes_that_grow(first, sizes, on_fargate):
+    check_growing(first, sizes, on_fargate=on_fargate)
+
+
+@pytest.mark.parametrize(
+    ("first", "sizes", "what"),
+    [
+        pytest.param(Size(1, 2048), [Size(1, 2048)], "1 vCPU and 2048 MiB is not larger", id="the same"),
+        pytest.param(Size(2, 4096), [Size(1, 8192)], "1 vCPU and 8192 MiB is not larger", id="fewer CPUs"),
+        pytest.param(None, [Size(1, 4096), Size(1, 3072)], "1 vCPU and 3072 MiB is not larger", id="one that shrinks"),
+        pytest.param(Size(1, 2048), [Size(1, 5000)], "Fargate has no size", id="not for rent"),
+    ],
+)
+def test_sizes_that_do_not_grow(first, sizes, what):
+    with pytest.raises(SettingsError, match=what):
+        check_growing(first, sizes, on_fargate=True)
