@@ -93,7 +93,12 @@ CLIENT_TIMEOUT_S = 6.0  # a client that is silent for so long on a busy machine 
 
 
 def _on_ecs() -> dict[str, Any]:
-    return {**pocket().ecs_setup(), "tuning": QUICK, "client_timeout_s": CLIENT_TIMEOUT_S}
+    return {
+        **pocket().ecs_setup(),
+        "assign_public_ip": True,  # otherwise each of hundreds of executors makes a client and asks EC2
+        "tuning": QUICK,
+        "client_timeout_s": CLIENT_TIMEOUT_S,
+    }
 
 
 def _tasks_of(pid: int) -> list[str]:
