@@ -245,10 +245,14 @@ class Books:
         lane = self.lanes[lane_id]
         back = [lane.held.pop() for _ in range(min(count, len(lane.held)))][::-1]
         lane.quota += len(back)
+        self.again(back)
+
+    def again(self, back: list[Held]) -> None:
+        """Calls that a lane had, all of one message, shall run once more."""
         for held in back:
             held.told = False
         if back:
-            self._backlog.appendleft(back)  # one piece: a lane holds calls of one message only
+            self._backlog.appendleft(back)
 
     def end_lane(self, lane_id: str, unstarted: int) -> tuple[Lane | None, list[Held]]:
         """A slot has ended, and with it the calls that it had started: they are returned. The others go back."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from cloudexec.errors import CallCrashed, CloudexecError
+from cloudexec.errors import CloudexecError
 from cloudexec.wire.control import DownCause, Setup
 from cloudexec.wire.envelope import Seal
 from cloudexec.wire.mail import LaneStop
@@ -200,16 +200,14 @@ class Slots:
         self._want_s = min(self._want_s, now_s + pause_s)
 
     def _tell_down(self, stop: LaneStop, victims: list[Held]) -> None:
-        """Report a slot's end. One call ends with it; should others have started too, their outcomes were lost."""
+        """Report a slot's end. One call ends with it; should others have started too, their outcomes were lost, and
+        they run again."""
         found = next((held for held in victims if held.number == stop.running_call), victims[0] if victims else None)
         number = found.number if found is not None else 0
         killed = stop.killed_call if stop.killed_call == number else 0
         stop = stop._replace(running_call=number, killed_call=killed)
         self._reporter.lane_down(stop, found.work if found is not None else None)
-        for held in victims:
-            if held is not found:
-                error = CallCrashed(f"call {held.number}: its slot died, and its outcome was lost", stop.exitcode)
-                self._reporter.end(stop.lane, refusal(held.call, error), held.work)
+        self._books.again([held for held in victims if held is not found])
 
     def _supervisor_ended(self, fact: WorkerEnded, now_s: float) -> None:
         exitcode = -signal.SIGKILL if fact.exitcode is None else fact.exitcode
