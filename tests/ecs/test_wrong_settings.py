@@ -32,6 +32,27 @@ def test_a_setting_that_names_nothing(aws, new_executor, changes, told, remedy):
     assert aws.leftovers() == []
 
 
+def test_a_container_that_ends_before_its_worker_reports_has_its_last_words_told(aws, new_executor):
+    definition = aws.session().client("ecs").describe_task_definition(taskDefinition="cloudexec-worker")
+    (worker,) = definition["taskDefinition"]["containerDefinitions"]
+    said = "echo /usr/bin/python: No module named cloudexec; exit 3"
+    aws.session().client("ecs").register_task_definition(
+        family="without-cloudexec",
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="1024",
+        memory="2048",
+        executionRoleArn=definition["taskDefinition"]["executionRoleArn"],
+        containerDefinitions=[{**worker, "entryPoint": ["sh", "-c", said]}],
+    )
+    with new_executor(task_definition="without-cloudexec") as executor:
+        error = executor.submit(abs, -1).exception()
+    assert isinstance(error, errors.WorkerStartFailed)
+    assert "exit code 3" in error.what
+    assert "its last words:\n/usr/bin/python: No module named cloudexec" in error.what
+    assert "pip install cloudexec" in error.remedy
+
+
 @pytest.mark.parametrize(
     ("service", "operation", "times"),
     [

@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
 
-from cloudexec.backends.ecs.fleet import Action, Describe, Fleet, List, RunTask, StopTask
+from cloudexec.backends.ecs.fleet import Action, Describe, Fleet, List, News, RunTask, StopTask
 from cloudexec.backends.ecs.replies import (
     RunReply,
     read_conflict,
@@ -44,8 +44,9 @@ from cloudexec.backends.ecs.requests import (
     run_task_request,
     stop_task_request,
 )
+from cloudexec.backends.ecs.stops import remedy_in
 from cloudexec.backends.ecs.target import EcsTarget
-from cloudexec.backends.pull.fleet import FleetEvent, WorkerEnded
+from cloudexec.backends.pull.fleet import FleetEvent
 from cloudexec.errors import AwsError, CloudexecError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class EcsFleet:
         for notice in self._fleet.take_notices():
             log.warning("run %s: %s", self._outfit.run_id, notice)
         for news in self._fleet.take_news():
-            if isinstance(news, WorkerEnded) and self._may_read_logs(news):
+            if self._may_read_logs(news):
                 self._n_reading_logs += 1
                 self._begin(self._read_log, news)
             else:
@@ -256,11 +257,11 @@ class EcsFleet:
 
     # --- last words ---
 
-    def _may_read_logs(self, news: WorkerEnded) -> bool:
+    def _may_read_logs(self, news: News) -> bool:
         is_known = bool(self._target.log_group and self._fleet.arn_of(news.worker))
         return is_known and self._n_reading_logs < _LOGS_AT_ONCE
 
-    def _read_log(self, news: WorkerEnded) -> Callable[[float], None]:
+    def _read_log(self, news: News) -> Callable[[float], None]:
         """The end of a worker with the last lines that it has written."""
         lines: list[str] = []
         try:
@@ -270,12 +271,13 @@ class EcsFleet:
             log.info("run %s: the log of worker %s could not be read: %s", self._outfit.run_id, news.worker, error)
         return partial(self._log_was_read, news, "\n".join(lines).strip())
 
-    def _log_was_read(self, news: WorkerEnded, words: str, _now_s: float) -> None:
+    def _log_was_read(self, news: News, words: str, _now_s: float) -> None:
         self._n_reading_logs -= 1
         end = news.end
         if words:
-            end = end._replace(detail=f"{end.detail}; its last words:\n{words}\n")
-        self._events.append(WorkerEnded(news.worker, end))
+            detail = f"{end.detail}; its last words:\n{words}\n"
+            end = end._replace(detail=detail, remedy=remedy_in(words) or end.remedy)
+        self._events.append(news._replace(end=end))
 
 
 def run_task(ask: Ask, request: Mapping[str, Any]) -> RunReply:

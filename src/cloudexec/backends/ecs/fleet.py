@@ -390,14 +390,14 @@ class Fleet:
             del self._in_flight[launch.token]
             self._launcher.unanswered(launch, now_s)
 
-    def _not_started(self, capacity: Capacity, n_tasks: int, stop: WorkerStop, now_s: float) -> None:
+    def _not_started(self, capacity: Capacity, n_tasks: int, stop: WorkerStop, now_s: float, worker: str = "") -> None:
         """Tasks did not come to run: try other capacity, wait, or tell."""
         self._last_stop = stop
         if self._closing:
             return
         if not stop.may_pass:
             self._wanted = max(0, self._wanted - n_tasks)
-            self._news.append(NotStarted(stop.as_failed_start()))
+            self._news.append(NotStarted(stop.as_failed_start(), worker if stop.exit_code is not None else ""))
         elif stop.retry_elsewhere and capacity is Capacity.SPOT and self._target.fallback is Fallback.ON_DEMAND:
             self._places.owe(n_tasks)
             self._divert(n_tasks, stop)
@@ -437,7 +437,8 @@ class Fleet:
             return
         self._vacate(task)
         stop = late_start(task.known, self._start_within_s)
-        self._news.append(NotStarted(stop.as_failed_start()))
+        ran = task.known is not None and task.known.last_status == "RUNNING"
+        self._news.append(NotStarted(stop.as_failed_start(), task.worker if ran else ""))
         self._stop(task, "it did not report in time", now_s)
 
     def _missed(self, arn: str, now_s: float) -> None:
@@ -467,7 +468,7 @@ class Fleet:
             self._news.append(WorkerEnded(task.worker, stop.as_end(task.worker)))
         elif task.counted:
             self._places.empty(task)
-            self._not_started(task.capacity, 1, stop, now_s)
+            self._not_started(task.capacity, 1, stop, now_s, task.worker)
 
     def _forget(self, task: Task) -> None:
         task.settled = True

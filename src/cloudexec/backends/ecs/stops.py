@@ -200,6 +200,13 @@ def unstopped(arn: str) -> WorkerStop:
     return _stop(StopKind.UNKNOWN, f"task {arn} was told to stop, and is not seen to end", None, False)
 
 
+def remedy_in(words: str) -> str:
+    """What a worker's last words ask for; "" if nothing is known of them."""
+    if "No module named cloudexec" in words or "No module named 'cloudexec'" in words:
+        return "the image has Python, and no cloudexec in it: add `pip install cloudexec` of the client's version to it"
+    return ""
+
+
 def _stop(kind: StopKind, text: str, exit_code: int | None, is_permanent: bool) -> WorkerStop:
     remedy = _remedy(kind, text.casefold(), exit_code)
     return WorkerStop(kind=kind, text=text, remedy=remedy, exit_code=exit_code, is_permanent=is_permanent)

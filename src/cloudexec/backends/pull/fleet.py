@@ -21,9 +21,10 @@ class WorkerEnded(NamedTuple):
 
 
 class NotStarted(NamedTuple):
-    """Workers could not be started, for this reason."""
+    """Workers could not be started, for this reason. worker: the one whose program ran, and may have said why."""
 
     end: LaneEnd
+    worker: str = ""
 
 
 class Unusable(NamedTuple):
