@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from cloudexec.errors import SignatureError
+from cloudexec.ids import BlobRef
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.loading import load
 from cloudexec.serialization.packer import Packer
 from cloudexec.store.directory import DirectoryStore
 from cloudexec.store.memory import address_of
+from cloudexec.wire.parts import pack_parts
 
 
 @pytest.fixture
@@ -41,3 +43,11 @@ def test_a_pickle_that_was_exchanged_in_the_store_is_refused(packer, store):
     store.put(stream, [content.replace(b"x", b"y")])
     with pytest.raises(SignatureError, match="not the one that was sent"):
         load(packed.packed, lambda ref: store.get(ref.name))
+
+
+def test_a_pickle_that_lies_in_the_store_without_a_hash_of_its_own_is_refused(store):
+    """Nobody writes such parts; whoever could have them read would only have to write into the store."""
+    ref = BlobRef.unhashed(4)
+    store.put(ref.name, [b"N."])
+    with pytest.raises(SignatureError, match="nothing protects it"):
+        load(pack_parts([ref]), lambda ref: store.get(ref.name))

@@ -470,6 +470,12 @@ def test_a_redirect_to_the_same_host_is_followed(serve, carry_out):
     "redirect",
     [
         pytest.param(answer(307, Location="http://evil.example/b/k"), id="to a host that is not AWS"),
+        pytest.param(
+            answer(307, Location="http://ec2-1-2-3-4.compute-1.amazonaws.com/b/k"), id="to a machine that AWS rents out"
+        ),
+        pytest.param(
+            answer(307, Location="http://b.s3-website-eu-west-1.amazonaws.com/k"), id="to a site that a bucket serves"
+        ),
         pytest.param(answer(301), id="without a place"),
         pytest.param(answer(301, x_amz_bucket_region="eu-west-1"), id="to where we are"),
     ],

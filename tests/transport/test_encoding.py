@@ -74,3 +74,8 @@ def test_what_could_not_be_deleted_is_named():
     text = "<DeleteResult><Deleted><Key>a</Key></Deleted><Error><Key>b &amp; c</Key><Code>AccessDenied</Code>"
     (failure,) = read_deleted(text + "<Message>no</Message></Error></DeleteResult>")
     assert failure == ("b & c", "AccessDenied", "no")
+
+
+@pytest.mark.parametrize("text", ["&#x110000;", "&#x" + "f" * 5000 + ";", "&#" + "9" * 5000 + ";", "&unknown;"])
+def test_a_reference_to_no_character_stays_as_it_is(text):
+    assert encoding.unescape(text) == text

@@ -157,3 +157,10 @@ def test_a_workers_account_comes_from_its_environment():
     assert account.credentials.renew().access_key == "AKID"
     with pytest.raises(SettingsError, match="no AWS region"):
         Account.from_environment({})
+
+
+@pytest.mark.parametrize("bucket", ["b HTTP/1.1\r\nx: y", "b?acl", "b#", "b%2F..", "b\n", "ü"])
+@pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:9000"])
+def test_a_bucket_that_would_change_the_request_is_refused(bucket, endpoint):
+    with pytest.raises(SettingsError, match="bucket"):
+        target_of("s3", "eu-west-1", bucket, endpoint)

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cloudexec.errors import WireError
+from cloudexec.errors import SignatureError, WireError
 from cloudexec.ids import Attached, BlobRef
 from cloudexec.wire.parts import Part, sole_part, unpack_parts
 
@@ -22,12 +22,15 @@ def load(packed: bytes | memoryview, fetch: Fetch, attachments: Iterable[Content
 
     `fetch` brings a blob's bytes in a buffer that nobody else sees, and so must `attachments` be; small buffers
     are copied here. So arrays are writable, aligned, and never shared between calls.
-    Errors: WireError, BlobMissing, and whatever unpickling raises.
+    Errors: WireError, SignatureError, BlobMissing, and whatever unpickling raises.
     """
     sole = sole_part(packed)
     if sole is not None:
         return pickle.loads(sole)
     stream, *buffers = unpack_parts(packed)
+    if isinstance(stream, BlobRef):
+        # Whoever can write into the store could have code run here. Large pickles travel by `pickling.outside`.
+        raise SignatureError(f"a pickle of {stream.size:,} bytes lies in the store, where nothing protects it")
     attached = iter(attachments)
     return pickle.loads(
         _content(stream, fetch, attached), buffers=[_content(part, fetch, attached) for part in buffers]

@@ -9,6 +9,7 @@ Calls:      account.py to sign, refusals.py to read, retrying.py to decide.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -24,6 +25,7 @@ from cloudexec.transport.sigv4 import Credentials
 
 T = TypeVar("T")
 LONGEST_ASKED_PAUSE_S: Final = 20.0
+_S3_NAME: Final = re.compile(r"s3(-(?!website)[a-z0-9-]+)?").fullmatch
 _OUR_SUCCESS: Final = frozenset({"PreconditionFailed", "NoSuchUpload"})  # what a repeat of it may be answered with
 
 
@@ -205,12 +207,20 @@ class _Story:
         if reply.status not in (307, 308) or "://" not in location:
             return False
         there = read_url("/".join(location.split("/", 3)[:3]))
-        if there.host != before.host and not there.host.endswith("." + suffix_of(before.region)):
-            return False  # a signed request goes to AWS, or to the endpoint that we were told, and nowhere else
+        if there.host != before.host and not _is_s3(there.host, suffix_of(before.region)):
+            return False  # a signed request goes to S3, or to the endpoint that we were told, and nowhere else
+        if before.is_tls and not there.is_tls:
+            return False  # nor does it go there for all to read
         has_bucket = there.host.startswith(request.bucket + ".")
         base = "" if has_bucket else f"/{request.bucket}"
         self.target = there._replace(base=base, region=before.region)
         return True
+
+
+def _is_s3(host: str, suffix: str) -> bool:
+    """Whether it is S3's own: other hosts below this suffix, of machines and sites, are anybody's."""
+    names = host.removesuffix("." + suffix).split(".")
+    return host.endswith("." + suffix) and any(_S3_NAME(name) for name in names[-2:])
 
 
 def _confirm(

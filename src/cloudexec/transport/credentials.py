@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ TIMEOUT_S: Final = 2.0
 ATTEMPTS: Final = 3
 _CONTAINER_HOST: Final = "http://169.254.170.2"
 _PLAIN_HOSTS: Final = frozenset({"localhost", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
+_LOOPBACK: Final = re.compile(r"127\.\d{1,3}\.\d{1,3}\.\d{1,3}").fullmatch  # 127.example.com is anybody's
 _INSTANCE_HOST: Final = "http://169.254.169.254"
 _ROLE_PATH: Final = "/latest/meta-data/iam/security-credentials/"
 
@@ -129,7 +131,7 @@ def from_container(environ: Mapping[str, str], tried: list[str]) -> Credentials 
         return None
     url = _CONTAINER_HOST + relative if relative else full
     target = read_url(url.partition("?")[0])
-    if not target.is_tls and target.host not in _PLAIN_HOSTS and not target.host.startswith("127."):
+    if not target.is_tls and target.host not in _PLAIN_HOSTS and not _LOOPBACK(target.host):
         tried.append(f"the container endpoint {target.host} is neither https nor local, and was not asked")
         return None
     try:
@@ -162,7 +164,7 @@ def from_instance(environ: Mapping[str, str], tried: list[str]) -> Credentials |
     try:
         ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}
         token = plain.request("PUT", f"{base}/latest/api/token", ttl, timeout_s)
-        headers = {"X-aws-ec2-metadata-token": token.body.decode()}
+        headers = {"X-aws-ec2-metadata-token": token.body.decode("utf-8", "replace")}
         role = plain.request("GET", base + _ROLE_PATH, headers, timeout_s)
     except (OSError, BadAnswer) as error:
         tried.append(f"no instance metadata at {base} ({error})")
@@ -170,7 +172,7 @@ def from_instance(environ: Mapping[str, str], tried: list[str]) -> Credentials |
     if token.status != 200 or role.status != 200:
         tried.append(f"instance metadata has no role (token {token.status}, role {role.status})")
         return None
-    name = role.body.decode().strip().splitlines()[0]
+    name = role.body.decode("utf-8", "replace").partition("\n")[0].strip()
     said = _ask_for_json(base + _ROLE_PATH + name, headers, tried, "instance metadata")
     return None if said is None else _read(said, tried, "instance metadata")
 

@@ -16,7 +16,7 @@ _PATH_TABLE: Final = ["/" if n == 0x2F else piece for n, piece in enumerate(_VAL
 _PLAIN_VALUE: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]*").fullmatch
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
-_ENTITY: Final = re.compile(r"&(#x[0-9A-Fa-f]+|#[0-9]+|amp|lt|gt|quot|apos);")
+_ENTITY: Final = re.compile(r"&(#x[0-9A-Fa-f]{1,8}|#[0-9]{1,9}|amp|lt|gt|quot|apos);")
 _ENTITIES: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HTTP_DATE: Final = re.compile(r"\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT")
@@ -48,9 +48,10 @@ def decode_form(text: str) -> str:
 
 def _character(found: re.Match[str]) -> str:
     name = found[1]
-    if name.startswith("#x"):
-        return chr(int(name[2:], 16))
-    return chr(int(name[1:])) if name.startswith("#") else _ENTITIES[name]
+    if not name.startswith("#"):
+        return _ENTITIES[name]
+    number = int(name[2:], 16) if name[1] == "x" else int(name[1:])
+    return chr(number) if number <= 0x10FFFF else found[0]
 
 
 def unescape(text: str) -> str:

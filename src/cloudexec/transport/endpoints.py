@@ -14,6 +14,7 @@ from cloudexec.errors import SettingsError
 
 _URL: Final = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[^/:?#@\[\]\s]+)(?::(\d{1,5}))?(/[^?#\s]*)?")
 _HOST_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]").fullmatch
+_IN_NO_PATH: Final = re.compile(r"[^A-Za-z0-9._-]").search
 _REGION: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 _SUFFIXES: Final = (  # by how a region's name begins; everywhere else it is amazonaws.com
     ("cn-", "amazonaws.com.cn"),
@@ -72,6 +73,8 @@ def target_of(service: str, region: str, bucket: str, endpoint: str) -> Target:
             f"bucket {bucket!r} is an access point or directory bucket",
             remedy='use a plain bucket, or transport="boto3"',
         )
+    if _IN_NO_PATH(bucket):  # it stands in the request's first line as it is
+        raise SettingsError(f"{bucket!r} is not the name of a bucket")
     if endpoint:
         target = read_url(endpoint, region)
         return target._replace(base=f"{target.base}/{bucket}") if service == "s3" else target

@@ -26,7 +26,9 @@ def request(method: str, url: str, headers: Mapping[str, str], timeout_s: float)
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if method != "GET":
         lines.append("Content-Length: 0")
-    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    if any(ord(character) < 0x20 for line in lines for character in line):
+        raise BadAnswer("a request with a control character in its head, which could be read as two")
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
     with socket.create_connection((target.host, target.port), timeout=timeout_s) as plain:
         if not target.is_tls:
             return _exchange(plain, head, AnswerReader(method))

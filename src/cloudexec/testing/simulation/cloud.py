@@ -22,6 +22,7 @@ from cloudexec.ledger.calls import Call, Cause
 from cloudexec.testing.simulation.plan import Plan, SimCall
 
 QUEUE: Final = "queue"
+_MAY_COME_TWICE: Final = frozenset({"outcomes", "taken", "heard", "requeued", "given_back"})
 _BELL_S: Final = 0.001  # outcomes wait so long for company
 _VISIBILITY_S: Final = 5.0  # a message whose slot has died comes back to the queue
 
@@ -219,7 +220,7 @@ class Cloud:
             worker.held.append((worker.id, told))
         elif told.what in ("lane_down", "worker_down") or not self._happens(self.plan.weather.loss):
             self._after(delay_s, self._arrives, told)
-            if told.what in ("outcomes", "taken", "heard", "requeued", "given_back") and self._happens(self.plan.weather.twins):
+            if told.what in _MAY_COME_TWICE and self._happens(self.plan.weather.twins):
                 self._after(delay_s * 3, self._arrives, told)
 
     def _arrives(self, told: Told) -> None:

@@ -3,7 +3,8 @@
 Called by: agent.py, post.py.   Calls: a transport's client.
 A courier carries one request at a time. What no repeat can help comes back as the AwsError; all else that fails is
 repeated without end: the agent, not the courier, gives up.
-Answers go to the inbox, and are handled on the agent's thread.
+Answers go to the inbox, and are handled on the agent's thread. What is no AwsError ends the agent there: a courier
+that died in silence would leave a worker that takes nothing, and never ends.
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ class Courier:
     def _run(self) -> None:
         while True:
             operation, on_answer = self._jobs.get()
-            answer = self._persist(operation)
+            try:
+                answer = self._persist(operation)
+            except BaseException as crash:
+                self._inbox.put(partial(_crashed, crash))
+                return
             self._inbox.put(partial(self._answered, on_answer, answer))
 
     def _answered(self, on_answer: Callable[[Any], object], answer: Any) -> None:
@@ -110,6 +115,10 @@ class Courier:
             else:
                 self.bad_since_s = NEVER
                 return result
+
+
+def _crashed(crash: BaseException) -> None:
+    raise crash
 
 
 def is_gone(error: AwsError) -> bool:
