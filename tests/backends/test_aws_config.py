@@ -60,6 +60,7 @@ def test_an_empty_variable_and_somebody_elses_say_nothing():
         ("CLOUDEXEC_SUBNETS", ",", "is not a list of texts"),
         ("CLOUDEXEC_OOM_SIZES", "8192", "is not a list of (vcpu, memory_mib)"),
         ("CLOUDEXEC_TAGS", "team", "is not a table of texts"),
+        ("CLOUDEXEC_ENDPOINT_URL", "127.0.0.1:4566", "is not a URL that begins with https:// or http://"),
     ],
 )
 def test_a_variable_that_cannot_be_read_is_named(variable, text, what):

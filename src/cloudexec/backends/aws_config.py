@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -46,6 +47,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("a text")
     return value
+
+
+def _url(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"https?://[^/\s]+\S*", text):
+        raise ValueError("a URL that begins with https:// or http://")
+    return text
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -116,7 +124,7 @@ KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "capacity_provider_strategy": _tables,
     "cluster": _text,
     "container": _text,
-    "endpoint_url": _text,
+    "endpoint_url": _url,
     "ephemeral_gib": _integer,
     "execution_role": _text,
     "fallback": _text,

@@ -252,9 +252,10 @@ def _still_missing(place: EcsPlace, environ: Mapping[str, str], optional: frozen
     names = {"task_definition": "task_definition or image"}
     keys = [name for name in place.missing if name not in optional]
     missing = [names.get(name, name) for name in keys]
+    others = f", and likewise {', '.join(missing[1:])}" if missing[1:] else ""
     first = keys[0]
     return SettingsError(
         f"not known: {', '.join(missing)}; looked at arguments, environment, {config_path(environ)}, "
         f"stack {place.stack or DEFAULT_STACK!r} and the default VPC",
-        remedy=f"give {first}=, set {variable_of(first)}, or write {first} into that file",
+        remedy=f"give {first}=, set {variable_of(first)}, or write {first} into that file{others}",
     )
