@@ -68,7 +68,7 @@ def test_a_container_shows_its_token(serve, tmp_path):
     [
         pytest.param({FULL: "http://metadata.example/x"}, "neither https nor local", id="plain HTTP to a stranger"),
         pytest.param({FULL: "http://169.254.170.1/x"}, "neither https nor local", id="another link-local host"),
-        pytest.param({FULL: "http://127.example.com/x"}, "neither https nor local", id="a name like a loopback address"),
+        pytest.param({FULL: "http://127.example.com/x"}, "neither https nor local", id="a name like an address"),
         pytest.param({FULL: "http://127.0.0.1.example.com/"}, "neither https nor local", id="one that begins with it"),
         pytest.param({RELATIVE: ".example.com/x"}, "neither https nor local", id="a relative path that goes on a host"),
         pytest.param({FULL: "http://127.0.0.1:1/?a\r\nHost:b"}, "control character", id="a query with a line end"),

@@ -3,6 +3,8 @@
 Called by: backend.py; the mailroom hands over messages.   Calls: news.py for what a report means.
 A worker's reports are read in the order in which they came. One that names results in the store waits until these have
 been fetched, and so do those behind it: what the engine hears of, it can deliver without waiting.
+A queue does not keep the order. For most reports that does not matter; a worker's last words wait a moment for those
+that they have overtaken, because these may tell where its calls have gone.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _FETCH_AHEAD_BYTES: Final = 32 << 20  # larger results are fetched in pieces, when their call is delivered
 _FETCHES_AT_ONCE: Final = 16
+_STRAGGLERS_S: Final = 2.0  # a refused report leaves a gap, too, so that nobody waits longer
 
 
 class FetchBlob(Protocol):
@@ -95,9 +98,16 @@ class Inbox:
         waiting = self._waiting[worker]
         while waiting and (waiting[0][1] is None or waiting[0][1].done()):
             report, _ = waiting.popleft()
-            self._on_events(report, self._news.read(report))
+            if report.leaving and self._loop is not None and self._news.lacks_before(report):
+                self._loop.begin(self._read_later(report))
+            else:
+                self._on_events(report, self._news.read(report))
         if not waiting:
             del self._waiting[worker]
+
+    async def _read_later(self, report: Report) -> None:
+        await asyncio.sleep(_STRAGGLERS_S)
+        self._on_events(report, self._news.read(report))
 
 
 def _results_outside(report: Report) -> list[BlobRef]:

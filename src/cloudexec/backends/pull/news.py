@@ -98,6 +98,12 @@ class News:
         if known is not None:
             known.asked = True
 
+    def lacks_before(self, report: Report) -> bool:
+        """Whether reports of the same worker that it wrote before this one have not been read."""
+        worker = self._workers.get(report.worker)
+        n_read = sum(number < report.number for number in worker.seen) if worker is not None else 0
+        return report.worker not in self._gone and n_read < report.number - 1
+
     def read(self, report: Report) -> list[Event]:
         """What a report tells the ledger; nothing if it has been read before."""
         if report.worker in self._gone:
