@@ -192,6 +192,7 @@ def test_who_attaches_has_the_same_sizes(growing):
         assert second.submit(take, MUCH).result(SOON) == MUCH
 
 
+@pytest.mark.timeout(90)  # two clients start, and four containers
 def test_what_a_killed_client_was_trying_again_is_tried_again_by_who_attaches(settings, gate, tmp_path):
     code = f"""
         from tests.contract.events import Gate

@@ -215,7 +215,11 @@ def _stop(kind: StopKind, text: str, exit_code: int | None, is_permanent: bool) 
 def _kind_of(task: TaskState) -> tuple[StopKind, bool]:
     by_text = next(filter(None, map(_kind_of_text, task.reasons)), None)
     if by_text is not None and by_text[0] is StopKind.OOM:
-        return by_text
+        if task.exit_code in (None, _KILLED):
+            return by_text
+        # Memory had killed one of its slots, some time before; the service says so of every container to whose
+        # processes that ever happened. The end of the worker has another reason.
+        by_text = None
     if task.stop_code == "SpotInterruption":
         # The same code stands for "was taken away" and for "was not to be had".
         return (StopKind.SPOT if task.started_s is not None else StopKind.CAPACITY), False
