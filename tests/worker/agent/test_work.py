@@ -44,6 +44,22 @@ def test_calls_behind_a_long_one_move_to_a_slot_that_has_nothing_to_do(customer,
     assert customer.values(long.number) == ["seen"]
 
 
+def test_calls_behind_a_long_one_go_back_into_the_queue_for_other_workers(customer, tmp_path):
+    customer.start(n_slots=1)
+    gate = tmp_path / "gate"
+    long, *behind = customer.call(deeds.wait_for, os.fspath(gate)), *(customer.call(calls.double, n) for n in (1, 2))
+    customer.send(long, *behind)
+    customer.until(lambda: any(report.requeued for report in customer.reports))
+    customer.start(n_slots=1)
+    assert customer.values(*[call.number for call in behind]) == [2, 4]
+    gate.touch()
+    assert customer.values(long.number) == ["seen"]
+    customer.until(lambda: customer.n_messages() == (0, 0))
+    told = [entry for report in customer.reports for entry in report.requeued]
+    assert told == [(call.number, 1) for call in behind]  # once, and it costs no attempt
+    assert sorted(customer.all_outcomes()) == [1, 2, 3]
+
+
 def test_more_messages_than_slots_are_done_one_after_another(customer):
     customer.start(n_slots=2)
     numbers = [customer.send(customer.call(calls.double, n))[0] for n in range(12)]
