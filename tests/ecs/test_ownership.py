@@ -12,7 +12,6 @@ import pytest
 from cloudexec import ECSExecutor, errors
 from cloudexec.backends.pull.backend import PullPlan
 from cloudexec.executors import runkeys
-from tests.contract.events import eventually
 
 
 def double(x):
@@ -26,7 +25,7 @@ def length(data):
 def object_of(run_id, aws, name):
     """(boto3 client, bucket and key) of an object of a run."""
     found = runkeys.load(run_id)
-    return aws.client("s3"), {"Bucket": found.bucket, "Key": f"{found.prefix}/runs/{run_id}/{name}"}
+    return aws.session().client("s3"), {"Bucket": found.bucket, "Key": f"{found.prefix}/runs/{run_id}/{name}"}
 
 
 # --- one owner at a time ---
@@ -42,7 +41,6 @@ def test_of_two_executors_of_one_process_only_the_last_one_that_attached_owns_th
         ECSExecutor.attach(first.run.id)
     second = ECSExecutor.attach(first.run.id, take_over=True)
     try:
-        first.submit(double, 1)  # its journal asks whose the run is
         assert isinstance(open_call.exception(timeout=25), errors.RunTakenOver)
         assert [second.submit(double, x).result(timeout=20) for x in range(3)] == [0, 2, 4]
     finally:
@@ -158,4 +156,20 @@ def test_a_key_is_never_written_into_a_file_that_was_there(monkeypatch, tmp_path
     runkeys.save(runkeys.RunKey(run_id=run_id, key_hex="ab", bucket="b", prefix="p", owner="1", region="r"))
     assert stranger.read_text() == ""
     assert runkeys.load(run_id).key_hex == "ab"
-    assert eventually(lambda: sorted(path.name for path in folder.iterdir())[0] == f"{run_id}.json")
+    assert sorted(path.name for path in folder.iterdir()) == [f"{run_id}.json", f"{run_id}.json.new"]
+
+
+@pytest.mark.parametrize("change", [lambda body: body + b"x" * 1000, lambda body: body[:-1]], ids=["longer", "shorter"])
+def test_a_result_of_another_size_than_was_signed_is_refused(change, new_executor, aws):
+    """Results have random names in the store; the signed report tells their size."""
+    first = new_executor(1)
+    future = first.submit(bytearray, 300_000)
+    assert len(future.result(timeout=20)) == 300_000
+    run_id = first.detach()
+    client, where = object_of(run_id, aws, "blobs/")
+    listed = client.list_objects_v2(Bucket=where["Bucket"], Prefix=where["Key"])["Contents"]
+    (key,) = [item["Key"] for item in listed if item["Size"] >= 300_000]
+    body = client.get_object(Bucket=where["Bucket"], Key=key)["Body"].read()
+    client.put_object(Bucket=where["Bucket"], Key=key, Body=change(body))
+    with ECSExecutor.attach(run_id) as second:
+        assert isinstance(second.futures[0].exception(timeout=20), errors.CloudexecError)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from cloudexec.backends.protocol import OutboundCall
 from cloudexec.backends.pull.backend import PullBackend, PullPlan
-from cloudexec.backends.pull.control import claim, is_dead_here
+from cloudexec.backends.pull.control import Hold, claim, is_dead_here, read_control
 from cloudexec.backends.pull.fleet import Fleet
 from cloudexec.backends.pull.home import Ask, Home, RunRecord
 from cloudexec.backends.pull.journal import Restored
@@ -40,7 +40,7 @@ from cloudexec.store.uploads import Uploads
 from cloudexec.transport import s3
 from cloudexec.transport.account import Account
 from cloudexec.wire.envelope import Kind, Seal
-from cloudexec.wire.mail import WorkerSettings, decode_control
+from cloudexec.wire.mail import WorkerSettings
 
 INLINE_BYTES: Final = 96 * 1024  # of an argument: as a message it costs two requests of 64 KiB, as a blob three
 RESULT_INLINE_BYTES: Final = 96 * 1024
@@ -107,7 +107,7 @@ class Found:
     """A run that another client has left. `entries`: its journal, signatures checked."""
 
     record: RunRecord
-    control_etag: str | None
+    control: Hold
     restored: Restored
     n_entries: int
 
@@ -270,7 +270,7 @@ class PullingRun:
             open_client=lambda: AsyncClient(place.account),
             on_open=lambda _record: self._save_key(place),
             on_close=lambda: runkeys.forget(self.id),
-            control_etag=self._adopted.control_etag if self._adopted is not None else None,
+            control=self._adopted.control if self._adopted is not None else None,
         )
 
     def _save_key(self, place: Place) -> None:
@@ -362,10 +362,10 @@ class _RunStore:
 
 def find_run(home: Home, seal: Seal, *, take_over: bool) -> Found:
     """Read all that is known of a run. Errors: RunMissing, RunBusy, SignatureError (another run's key)."""
-    record = home.read_record()
+    record = home.read_record(seal)
     try:
-        before = _control_etag(home, seal, take_over)
-        etag = claim(home.client, seal, home.bucket, home.key("control"), home.owner, before)
+        before = _control_before(home, seal, take_over)
+        control = claim(home.client, seal, home.bucket, home.key("control"), home.owner, before)
     except PreconditionFailed:
         raise RunBusy(f"another client attached to run {home.run_id} at the same time") from None
     restored = Restored()
@@ -375,23 +375,20 @@ def find_run(home: Home, seal: Seal, *, take_over: bool) -> Found:
         if kind is not Kind.JOURNAL:
             raise SignatureError(f"an entry in the journal of run {home.run_id} is a {kind.name} message")
         restored.add(body)
-    return Found(record=record, control_etag=etag, restored=restored, n_entries=len(entries))
+    return Found(record=record, control=control, restored=restored, n_entries=len(entries))
 
 
-def _control_etag(home: Home, seal: Seal, take_over: bool) -> str | None:
-    """The version of the control object that we are to replace. Errors: RunBusy."""
+def _control_before(home: Home, seal: Seal, take_over: bool) -> Hold | None:
+    """The control object that we are to replace. Errors: RunBusy."""
     try:
         found = home.client.call(s3.get_object(home.bucket, home.key("control"), owner=home.owner))
     except NoSuchKey:
         return None
-    kind, body = seal.open(found.body)
-    if kind is not Kind.CONTROL:
-        raise SignatureError(f"the control object of run {home.run_id} is a {kind.name} message")
-    control = decode_control(body)
+    control = read_control(seal, found.body)
     age_s = (found.server_date_s or time.time()) - (found.last_modified_s or 0.0)
     if not (take_over or control.detached or age_s > _TAKEN_FOR_DEAD_S or is_dead_here(control.client)):
         raise RunBusy(f"run {home.run_id} belongs to client {control.client}, whose heartbeat is {age_s:.0f} s old")
-    return str(found.etag)
+    return Hold(str(found.etag), control.number)
 
 
 def take_over_run(run: PullingRun, core: Core, found: Found) -> list[Future[Any]]:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from cloudexec.errors import RunMissing, SettingsError
@@ -24,7 +24,7 @@ class RunKey:
     """A run's key, and where the run lies."""
 
     run_id: str
-    key_hex: str
+    key_hex: str = field(repr=False)
     bucket: str
     prefix: str
     owner: str
@@ -64,10 +64,11 @@ def save(key: RunKey) -> None:
     """Write a key, readable by this user alone."""
     os.makedirs(directory(), mode=0o700, exist_ok=True)
     path = _path(key.run_id)
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    new = f"{path}.{os.urandom(8).hex()}.new"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # a file that was there might be somebody else's
     with os.fdopen(fd, "w") as file:
         json.dump(asdict(key), file)
-    os.replace(path + ".new", path)
+    os.replace(new, path)
 
 
 def load(run_id: str) -> RunKey:

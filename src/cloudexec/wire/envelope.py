@@ -38,6 +38,7 @@ class Kind(IntEnum):
     REPORT = 6  # what a cloud worker tells, through a queue
     CONTROL = 7  # what a client tells all its cloud workers, in an object
     JOURNAL = 8  # what a client has submitted and heard, in an object
+    RECORD = 9  # what a run is made of, in an object, for who attaches
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}

@@ -21,11 +21,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from cloudexec.backends.protocol import Broken, Event, OutboundCall, Outcomes, StartFailed
-from cloudexec.backends.pull.control import ControlWriter, beat_every_s
+from cloudexec.backends.pull.control import ControlWriter, Hold, beat_every_s
 from cloudexec.backends.pull.fleet import Fleet, NotStarted, Unusable, WorkerEnded
 from cloudexec.backends.pull.home import Home, RunRecord
 from cloudexec.backends.pull.inbox import Inbox
@@ -34,7 +34,7 @@ from cloudexec.backends.pull.loop import NEVER, EngineLoop
 from cloudexec.backends.pull.mailroom import Mailroom
 from cloudexec.backends.pull.news import News
 from cloudexec.backends.pull.scribe import Scribe
-from cloudexec.errors import CloudexecError, RunTakenOver, WireError, WorkerStartFailed
+from cloudexec.errors import BlobMissing, CloudexecError, RunTakenOver, WireError, WorkerStartFailed
 from cloudexec.ids import BlobRef
 from cloudexec.ledger.pace import Pace
 from cloudexec.serialization.failures import pack_failure
@@ -88,13 +88,13 @@ class PullPlan:
     fleet: Fleet
     store: BlobStore
     seal: Seal
-    key: bytes
+    key: bytes = field(repr=False)
     settings: WorkerSettings
     record: RunRecord
     open_client: Callable[[], AsyncClient]
     on_open: Callable[[RunRecord], None] = lambda record: None
     on_close: Callable[[], None] = lambda: None
-    control_etag: str | None = None  # of the control object of the client before us
+    control: Hold | None = None  # the control object with which we have claimed the run of a client before us
 
 
 class PullBackend:
@@ -145,7 +145,7 @@ class PullBackend:
             return
         absent = [ref.name for call in calls for ref in _blobs_of(call) if not self._plan.store.is_done(ref.name)]
         if absent:
-            run.loop.begin(self._send_when_stored(run, calls, absent))
+            run.begin_storing(self._send_when_stored(run, calls, absent))
         else:
             self._send(run, calls)
 
@@ -182,7 +182,11 @@ class PullBackend:
     def fetch(self, ref: BlobRef) -> memoryview:
         """See Backend. It stays in the store until the run is over, for whoever attaches."""
         found = self._inbox.pop_fetched(ref) if self._inbox is not None else None
-        return found if found is not None else self._plan.store.get(ref.name)
+        if found is None:
+            found = self._plan.store.get(ref.name)
+        if found.nbytes != ref.size:
+            raise BlobMissing(f"{ref.name} has {found.nbytes:,} bytes in the store, and {ref.size:,} were sent")
+        return found
 
     def poll(self, timeout_s: float | None) -> list[Event]:
         """See Backend."""
@@ -190,7 +194,7 @@ class PullBackend:
         now_s = time.monotonic()
         self._turn_fleet(now_s)
         wait_s = NEVER if timeout_s is None else timeout_s
-        if self._run is not None:
+        if self._run is not None and not self._is_left:
             wait_s = min(wait_s, self._plan.fleet.next_deadline - now_s)
         loop.run_for(0.0 if self._events or self._woken else wait_s)
         self._woken = False
@@ -209,8 +213,11 @@ class PullBackend:
         """Leave the run to its workers: everything is sent, written down, and marked as left by intention."""
         run = self._open()
         if run is not None:
-            run.loop.complete(run.let_go(within_s))
-            self._is_left = True
+            self._is_left = True  # whatever happens now, the run is not removed any more
+            try:
+                run.loop.complete(run.let_go(within_s))
+            except RunTakenOver as error:
+                self._taken_over(error)
 
     def stop(self, grace_s: float) -> None:
         """See Backend."""
@@ -270,7 +277,11 @@ class PullBackend:
         if not self._adopted:
             record = self._begin_record(plan)
         self._run = run = _OpenRun(self, plan, loop, record, self._n_journal_entries)
-        loop.complete(run.control.write())
+        try:
+            loop.complete(run.control.write())
+        except RunTakenOver as error:
+            self._taken_over(error)
+            return
         self._ensure_inbox().open(loop, run.fetch_blob)
         run.mailroom.open()
         loop.begin(self._keep(run.control.keep()))
@@ -286,7 +297,7 @@ class PullBackend:
         record = replace(plan.record, work_queue=work_queue, out_queue=out_queue)
         try:
             plan.on_open(record)
-            plan.home.write_record(record)
+            plan.home.write_record(record, plan.seal)
         except BaseException:
             plan.home.remove_queues(work_queue, out_queue)
             plan.on_close()
@@ -302,6 +313,8 @@ class PullBackend:
 
     def _taken_over(self, error: RunTakenOver) -> None:
         self._is_left = True
+        if self._run is not None:
+            self._run.mailroom.leave_to_others()
         self._break(error)
 
     def _happened(self, *events: Event) -> None:
@@ -391,7 +404,7 @@ class PullBackend:
     # --- the fleet ---
 
     def _turn_fleet(self, now_s: float) -> None:
-        if self._run is None:
+        if self._run is None or self._is_left:
             return
         for event in self._plan.fleet.turn(now_s):
             if isinstance(event, WorkerEnded):
@@ -414,7 +427,7 @@ class PullBackend:
         plan = self._plan
         try:
             if not self._is_left:
-                run.loop.complete(run.say_goodbye())
+                run.loop.complete(self._say_goodbye(run))
             run.loop.complete(run.close())
         finally:
             try:
@@ -428,6 +441,16 @@ class PullBackend:
                     plan.home.tidy(run.record.work_queue, run.record.out_queue)
                     plan.on_close()
 
+    async def _say_goodbye(self, run: _OpenRun) -> None:
+        """Tell all workers to leave, unless they are another client's by now."""
+        run.control.leave("*")
+        try:
+            await asyncio.wait_for(run.control.write(), _GOODBYE_S)
+        except RunTakenOver as error:
+            self._taken_over(error)
+        except (CloudexecError, asyncio.TimeoutError) as error:  # the fleet is stopped anyhow
+            log.info("workers could not be told to leave: %s", error)
+
 
 class _OpenRun:
     """What a run has from its first need on: connections, queues, and what is kept up."""
@@ -440,6 +463,7 @@ class _OpenRun:
         self.record = record
         self._home = home
         self._blobs = plan.settings.blob_prefix or home.prefix
+        self._storing: set[asyncio.Task[None]] = set()
         self._client = plan.open_client()
         self.control = ControlWriter(
             self._client,
@@ -447,7 +471,7 @@ class _OpenRun:
             home.bucket,
             home.key("control"),
             home.owner,
-            plan.control_etag,
+            plan.control,
             beat_s=beat_every_s(plan.settings.stale_s),
         )
         self.mailroom = Mailroom(
@@ -464,27 +488,27 @@ class _OpenRun:
         )
 
     async def fetch_blob(self, ref: BlobRef) -> memoryview:
-        """A blob's bytes."""
-        found = await self._client.call(
-            s3.get_object(self._home.bucket, f"{self._blobs}/{ref.name}", owner=self._home.owner)
-        )
+        """A blob's bytes, and hardly more than were announced: somebody may have put a giant in its place."""
+        home, key = self._home, f"{self._blobs}/{ref.name}"
+        found = await self._client.call(s3.get_object(home.bucket, key, owner=home.owner, range=(0, ref.size + 1)))
         return found.body
 
     async def let_go(self, within_s: float) -> None:
-        """Send and write everything, and mark the run as left by intention."""
+        """Send and write everything, and mark the run as left by intention. Nobody may attach before the journal tells
+        all."""
+        if self._storing:
+            await asyncio.wait(self._storing, timeout=within_s)
         await self.mailroom.flush(within_s)
+        await self.scribe.write()
         self.control.detach()
         await self.control.write()
-        await self.scribe.write()
         await self.mailroom.flush(within_s)
 
-    async def say_goodbye(self) -> None:
-        """Tell all workers to leave."""
-        self.control.leave("*")
-        try:
-            await asyncio.wait_for(self.control.write(), _GOODBYE_S)
-        except (CloudexecError, asyncio.TimeoutError) as error:  # the fleet is stopped anyhow
-            log.info("workers could not be told to leave: %s", error)
+    def begin_storing(self, work: Coroutine[Any, Any, None]) -> None:
+        """Send calls when what they refer to has been stored."""
+        task = self.loop.begin(work)
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
 
     async def close(self) -> None:
         """End what is kept up; close every connection."""

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from cloudexec.errors import AwsError, CloudexecError, NoSuchKey, RunMissing
+from cloudexec.errors import AwsError, CloudexecError, NoSuchKey, RunMissing, SignatureError, WireError
 from cloudexec.transport import s3
 from cloudexec.transport.account import Client
+from cloudexec.wire.envelope import Kind, Seal
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ Ask = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]  # service, ope
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What another client must know to attach; it lies in the bucket and holds no secret.
+    """What another client must know to attach; it lies in the bucket and holds no secret. It is signed: it names the
+    task definition that gets the run's key, and the initializer that workers unpickle.
 
     worker: what the workers' settings were made from. fleet: whatever the service's fleet wants to know again.
     """
@@ -104,18 +106,24 @@ class Home:
 
     # --- objects ---
 
-    def write_record(self, record: RunRecord) -> None:
+    def write_record(self, record: RunRecord, seal: Seal) -> None:
         """Write what another client must know."""
-        body = json.dumps(asdict(record)).encode()
-        self.client.call(s3.put_object(self.bucket, self.key("run"), [body], owner=self.owner))
+        sealed = seal.close(Kind.RECORD, json.dumps(asdict(record)).encode())
+        self.client.call(s3.put_object(self.bucket, self.key("run"), [sealed], owner=self.owner))
 
-    def read_record(self) -> RunRecord:
-        """What an earlier client wrote. Errors: RunMissing."""
+    def read_record(self, seal: Seal) -> RunRecord:
+        """What an earlier client wrote. Errors: RunMissing, SignatureError, WireError."""
         try:
             found = self.client.call(s3.get_object(self.bucket, self.key("run"), owner=self.owner))
         except NoSuchKey:
             raise RunMissing(f"there is no run {self.run_id} in s3://{self.bucket}/{self.prefix}") from None
-        return RunRecord(**json.loads(bytes(found.body)))
+        kind, body = seal.open(found.body)
+        if kind is not Kind.RECORD:
+            raise SignatureError(f"the record of run {self.run_id} is a {kind.name} message")
+        try:
+            return RunRecord(**json.loads(bytes(body)))
+        except (ValueError, TypeError) as error:
+            raise WireError(f"the record of run {self.run_id} is of another version of cloudexec: {error}") from None
 
     def journal_entries(self) -> list[memoryview]:
         """The sealed entries of the run's journal, in their order."""

@@ -66,6 +66,7 @@ class Mailroom:
         self._on_broken = on_broken
         self._outbox: deque[Parcel] = deque()
         self._bin: deque[tuple[str, str]] = deque()  # (queue, receipt)
+        self._receivers: set[asyncio.Task[None]] = set()
         self._n_receiving = 0
         self._n_sending = 0
         self._n_deleting = 0
@@ -79,6 +80,13 @@ class Mailroom:
         """Begin to wait for reports."""
         while self._n_receiving < RECEIVERS_IDLE:
             self._add_receiver()
+
+    def leave_to_others(self) -> None:
+        """Take and send no more: what comes is somebody else's. Parked long polls are cut off, so that they swallow
+        nothing."""
+        self.take_unsent()
+        for receiver in list(self._receivers):
+            receiver.cancel()
 
     def send(self, text: str, token: Any) -> None:
         """Put a message into the work queue, soon."""
@@ -176,7 +184,9 @@ class Mailroom:
 
     def _add_receiver(self) -> None:
         self._n_receiving += 1
-        self._loop.begin(self._receive_all())
+        receiver = self._loop.begin(self._receive_all())
+        self._receivers.add(receiver)
+        receiver.add_done_callback(self._receivers.discard)
 
     async def _receive_all(self) -> None:
         pause_s = _PAUSE_S
