@@ -473,6 +473,26 @@ def test_the_tasks_of_an_earlier_client_are_found_and_counted():
     assert list(scene.ended()) == [machine.worker]
 
 
+def test_who_adopts_starts_only_what_is_missing():
+    old = a_scene()
+    old.want(8)
+    old.run(10)
+    scene = a_scene()
+    scene.machines, scene._names = old.machines, old._names
+    scene.fleet.adopt(scene.now_s)
+    scene.want(12)  # at once, before the list of tasks is there
+    scene.run(5)
+    assert sum(launch.count for launch in scene.asked) == 4
+
+
+def test_who_adopts_and_may_not_list_tasks_starts_its_own():
+    scene = a_scene(read_error=1.0)
+    scene.fleet.adopt(scene.now_s)
+    scene.want(3)
+    scene.run(5)
+    assert sum(launch.count for launch in scene.asked) == 3
+
+
 def test_a_worker_nobody_here_has_started_is_looked_for_once_it_reports():
     scene = a_scene()
     machine = scene._give_birth(OD)

@@ -81,6 +81,7 @@ class Fleet:
         self._order = count()
         self._short_since_s: float | None = None  # since then they are too few, and none has come
         self._last_stop: WorkerStop | None = None
+        self._is_adopting = False  # an earlier client's tasks are not known yet
         self._lists_to_come = 0
         self._closing = ""
         self._now_s = 0.0
@@ -187,7 +188,8 @@ class Fleet:
             self._news.append(WorkerEnded(worker, vanished(worker).as_end(worker)))
 
     def adopt(self, now_s: float) -> None:
-        """Find the tasks that an earlier client of this run has started."""
+        """Find the tasks that an earlier client of this run has started, before others are."""
+        self._is_adopting = True
         self._watch.list_from(now_s)
         self.tick(now_s)
 
@@ -263,13 +265,15 @@ class Fleet:
 
     def listed(self, arns: list[str], next_token: str, now_s: float) -> None:
         """ListTasks was answered."""
+        self._is_adopting &= bool(next_token)
         self._watch.listed(next_token, now_s)
         for arn in arns:
             self._add(arn, self._target.capacity, now_s)
         self.tick(now_s)
 
     def list_failed(self, now_s: float) -> None:
-        """ListTasks was throttled or lost."""
+        """ListTasks was throttled or lost, or is not allowed: who adopts does not wait for it any longer."""
+        self._is_adopting = False
         self._watch.list_failed(now_s)
         self.tick(now_s)
 
@@ -294,7 +298,7 @@ class Fleet:
 
     @property
     def _n_free(self) -> int:
-        return 0 if self._closing else self._wanted - self.n_workers
+        return 0 if self._closing or self._is_adopting else self._wanted - self.n_workers
 
     def _is_up(self, task: Task, now_s: float) -> None:
         if not task.heard:
