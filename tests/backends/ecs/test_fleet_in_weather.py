@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cloudexec.backends.ecs.fleet import GRACE_S
 from cloudexec.backends.ecs.launching import LaunchLimits
 from cloudexec.backends.ecs.target import Capacity, EcsTarget, Fallback
+from cloudexec.backends.pull.fleet import WorkerEnded
 from tests.backends.ecs.scene import Scene
 
 chances = st.sampled_from([0.0, 0.1, 0.4])
@@ -72,7 +73,7 @@ def check_limits(scene):
 
 def check_ends(scene):
     """Every worker that was heard and ended without a farewell is told of once, and no other one."""
-    told = [news.worker for news in scene.news if hasattr(news, "worker")]
+    told = [news.worker for news in scene.news if isinstance(news, WorkerEnded)]
     assert len(told) == len(set(told))
     stopped = [machine for machine in scene.machines.values() if machine.status == "STOPPED"]
     died = {m.worker for m in stopped if m.said_hello and not m.left and m.arn in scene.shown}
