@@ -67,13 +67,13 @@ def test_large_arguments_are_stored_before_a_client_lets_go(new_executor, aws):
     first = new_executor(1)
     assert first.submit(double, 1).result(timeout=20) == 2
     aws.faults.latency("s3", 0.7, operation="PutObject")
-    data = [os.urandom(200_000) for _ in range(6)]
+    data = [os.urandom(200_000) for _ in range(20)]
     for each in data:
         first.submit(length, each)
     run_id = first.detach()
     aws.faults.clear()
     with ECSExecutor.attach(run_id) as second:
-        assert [future.result(timeout=20) for future in second.futures] == [2, *[200_000] * 6]
+        assert [future.result(timeout=20) for future in second.futures] == [2, *[200_000] * 20]
 
 
 def test_nobody_can_attach_before_the_journal_tells_all(new_executor, aws):
