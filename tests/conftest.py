@@ -2,8 +2,8 @@
 
 HYPOTHESIS_PROFILE chooses; without it, `ci` where CI is set (same examples on every run) and `dev` elsewhere
 (new examples on every run).
-CONTAINER_TESTS=sample runs one in SAMPLE of the tests that start workers in the pocket AWS, always the same ones: they
-take most of the time, and what they test hardly depends on the version of Python.
+CONTAINER_TESTS=sample runs one in SAMPLE of those that start workers in the pocket AWS or need an emulated S3, always
+the same ones: they take most of the time, and what they test hardly depends on the version of Python.
 """
 
 import os
@@ -18,13 +18,15 @@ settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, p
 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-SAMPLE = 6
+SAMPLE = 10
 CONTAINER_FOLDERS = (
     "tests/ecs/",
+    "tests/examples/",
     "tests/pocket/",
     "tests/commands/test_on_ecs",
     "tests/worker/agent/",
-    "tests/examples/",
+    "tests/store/test_cached_store",
+    "tests/store/test_s3_store",
 )
 
 
