@@ -176,7 +176,7 @@ class PullBackend:
     def drop_worker(self, worker: str) -> None:
         """See Backend."""
         if self._run is not None:
-            self._plan.fleet.drop(worker, "cloudexec: the worker gave no sign of life")
+            self._plan.fleet.drop(worker, "the worker gave no sign of life")
             self._run.control.leave(worker)
 
     def fetch(self, ref: BlobRef) -> memoryview:
@@ -433,7 +433,7 @@ class PullBackend:
             try:
                 plan.fleet.close(
                     stop_workers=not self._is_left,
-                    reason="cloudexec: the run is over",
+                    reason="the run is over",
                     within_s=max(grace_s, _STOP_WITHIN_S),
                 )
             finally:
