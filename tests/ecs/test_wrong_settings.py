@@ -15,7 +15,9 @@ SOON_S = 15.0
     ("changes", "told", "remedy"),
     [
         pytest.param({"cluster": "nope"}, "cluster='nope'", "correct cluster=", id="cluster"),
-        pytest.param({"task_definition": "nope"}, "task_definition='nope'", "correct task_definition=", id="definition"),
+        pytest.param(
+            {"task_definition": "nope"}, "task_definition='nope'", "correct task_definition=", id="definition"
+        ),
         pytest.param({"container": "nope"}, "no container 'nope'; it has worker", "container=", id="container"),
         pytest.param({"bucket": "nope"}, "PutObject s3://nope/", "correct bucket=", id="bucket"),
         pytest.param({"endpoint_url": "http://127.0.0.1:9"}, "http://127.0.0.1:9", "endpoint", id="endpoint"),
