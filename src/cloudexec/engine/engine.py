@@ -47,6 +47,7 @@ from cloudexec.engine.callbacks import CallbackThread
 from cloudexec.engine.delivery import Delivery, copy_of
 from cloudexec.engine.lifetime import register, unregister
 from cloudexec.engine.verdicts import breakdown_of
+from cloudexec.engine.withdrawing import Withdrawing
 from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed, RunDetached
 from cloudexec.ids import BlobRef
 from cloudexec.ledger.actions import (
@@ -69,8 +70,6 @@ from cloudexec.wire.messages import Outcome, Verdict
 
 _ANSWER_WITHIN_S: Final = 10.0
 _LEAVE_GRACE_S: Final = 2.0
-_STOP_AGAIN_S: Final = 0.05
-_SETTLE_S: Final = 0.05
 _BURST: Final = 4  # submissions found at once
 _GATHER_S: Final = 0.001
 
@@ -110,11 +109,7 @@ class Engine:
         self._requests: deque[tuple[Callable[[float], None], threading.Event]] = deque()
         self._open: dict[int, OutboundCall] = {}
         self._ends: list[Resolve | Fail] = []
-        self._withdrawn: list[OutboundCall] = []
-        self._stopping: list[OutboundCall] = []
-        self._stop_again_at = NEVER
-        self._settle_at = NEVER
-        self._taken: set[int] = set()  # calls of a shared queue that slots must have, though nobody has told yet
+        self._withdrawing = Withdrawing(self, ledger, backend, annex)
         self._left: list[OutboundCall] = []  # to whom RunDetached is to be told
         self._asleep = False
         self._in_burst = False
@@ -204,13 +199,13 @@ class Engine:
             return self._cancel_lent(call)
         with self._lock:
             self._drain_inbox(time.monotonic())
-            if self._cancel_pending(call):
+            if self._withdrawing.cancel_pending(call):
                 return True
             if call.state is State.DONE:
                 return False
         answers: list[bool] = []
         asking = [True]
-        self._ask(lambda now_s: answers.append(bool(asking) and self._recall_and_cancel(call, now_s)))
+        self._ask(lambda now_s: answers.append(bool(asking) and self._withdrawing.cancel(call, now_s)))
         with self._lock:  # a late answer would cancel a call whose owner was told that it goes on
             asking.clear()
         return bool(answers and answers[0])
@@ -219,18 +214,18 @@ class Engine:
         """Cancel calls unless they have started, soon; their sinks are not told, unless `tell`. The garbage collector
         may call this on any thread, in the middle of anything: it takes no lock."""
         if calls:
-            self._ask(lambda now_s: self._drop(calls, now_s, tell), wait=False)
+            self._ask(lambda now_s: self._withdrawing.drop(calls, now_s, tell=tell), wait=False)
 
     def cancel_all(self, *, kill: bool = False) -> None:
         """Cancel, soon, what has not started; `kill`: also end what runs."""
-        self._ask(lambda now_s: self._cancel_all(now_s, kill=kill), wait=False)
+        self._ask(lambda now_s: self._withdrawing.cancel_all(now_s, kill=kill), wait=False)
 
     def stop(self, call: OutboundCall) -> None:
         """Kill a call that runs; its sink gets CallStopped."""
         if self._annex is not None and self._is_lent(call):
             self._annex.stop(call.number)
             return
-        self._ask(lambda now_s: self._stop([*self._stopping, call], now_s), wait=False)
+        self._ask(lambda now_s: self._withdrawing.stop(call, now_s), wait=False)
 
     def has_started(self, call: OutboundCall) -> bool:
         """Whether a call has started, and is not over."""
@@ -241,7 +236,7 @@ class Engine:
             if call.state is not State.PLACED or lane is None or self._dead:
                 return False
             if lane == self._queue:
-                return call.number in self._taken
+                return self._withdrawing.is_taken(call.number)
             if self._queue is not None:  # a worker has it, and gives nothing back
                 return True
             unstarted = self._backend.unstarted(lane)
@@ -318,86 +313,24 @@ class Engine:
     def _detach(self, now_s: float) -> None:
         self._closing = True
         self._ledger.flush(now_s)
-        self._act(now_s)
+        self.act(now_s)
         self._backend.detach()  # type: ignore[attr-defined]  # only executors whose backend can do it offer it
         self._breakdown = self._breakdown or RunDetached(f"run {self.run_id} was detached from this executor")
         self._left = list(self._open.values())
         self._open.clear()
 
-    def _recall_and_cancel(self, call: OutboundCall, now_s: float) -> bool:
-        if call.lane is not None:
-            self._recall(call.lane, now_s)
-        cancelled = self._cancel_pending(call)
-        if call.lane == self._queue and call.state is State.PLACED:
-            self._taken.add(call.number)  # it is not in the queue any more, so that a slot has it
-        self._settle_later(now_s)
-        return cancelled
+    # --- see withdrawing.Owner ---
 
-    def _drop(self, calls: list[OutboundCall], now_s: float, tell: bool) -> None:
-        if self._annex is not None:
-            self._annex.drop(call.number for call in calls)
-            calls = [call for call in calls if not self._annex.has(call.number)]
-        for lane in {call.lane for call in calls if call.lane is not None}:
-            self._recall(lane, now_s)
-        for call in calls:
-            if self._cancel_pending(call) and tell:
-                self._withdrawn.append(call)
-        self._settle_later(now_s)
+    def is_open(self, call: OutboundCall) -> bool:
+        """Whether a call is not over."""
+        return call.number in self._open
 
-    def _settle_later(self, now_s: float) -> None:
-        """Free slots get new calls: those of a queue a little later, for who cancels one call may cancel more."""
-        if self._queue is None:
-            self._ledger.settle(now_s)
-        else:
-            self._settle_at = now_s + _SETTLE_S
-
-    def _recall(self, lane: str, now_s: float) -> None:
-        """Take back what a lane has not started; what the ledger has just given it must have left first."""
-        self._act(now_s)
-        if lane == self._queue:
-            self._ledger.recalled(lane, self._backend.recall_queue())
-        else:
-            self._ledger.returned(lane, self._backend.recall(lane), now_s, place=False)
-
-    def _cancel_pending(self, call: OutboundCall) -> bool:
-        if call.number not in self._open or not self._ledger.cancel(call):
-            return False
-        self._note_cancelled(call)
-        return True
-
-    def _note_cancelled(self, call: OutboundCall) -> None:
+    def note_cancelled(self, call: OutboundCall) -> None:
+        """A call will never run."""
         self._forget(call)
         if self._chronicle is not None:
             self._chronicle.cancelled(call.number)
         self.counts["cancelled"] += 1
-
-    def _stop(self, calls: list[OutboundCall], now_s: float) -> None:
-        """Stop these calls, and go on until they are over: a worker kills only what it sees running, and a call
-        that a slot has claimed begins a moment later."""
-        for call in calls:
-            if self._annex is not None and self._is_lent(call):  # meanwhile
-                self._annex.stop(call.number)
-        self._stopping = [call for call in calls if call.state is not State.DONE and not self._is_lent(call)]
-        self._stop_again_at = now_s + _STOP_AGAIN_S if self._stopping else NEVER
-        for call in self._stopping:
-            if call.lane is not None:
-                self._backend.kill_call(call.lane, call.number)
-            elif self._cancel_pending(call):  # it has come back from a lane meanwhile
-                self._withdrawn.append(call)
-
-    def _cancel_all(self, now_s: float, *, kill: bool) -> None:
-        for lane in self._ledger.lane_counts():
-            self._recall(lane, now_s)
-        if self._queue is not None and not kill:
-            self._recall(self._queue, now_s)
-        for call in self._ledger.pending_calls():
-            assert isinstance(call, OutboundCall)
-            if self._cancel_pending(call):
-                self._withdrawn.append(call)
-        if self._annex is not None:
-            self._annex.cancel_all(kill=kill)
-        if kill:
-            self._ledger.break_down(LaneEnd(Cause.LOST, "the workers were terminated", stopped=True))
 
     # --- the loop ---
 
@@ -432,18 +365,14 @@ class Engine:
             self._serve_requests(now_s)
             if now_s >= self._ledger.next_deadline:
                 self._ledger.tick(now_s)
-            if now_s >= self._stop_again_at:
-                self._stop(self._stopping, now_s)
-            if now_s >= self._settle_at:
-                self._settle_at = NEVER
-                self._ledger.settle(now_s)
-            self._act(now_s)
+            self._withdrawing.tick(now_s)
+            self.act(now_s)
             ends, self._ends = self._ends, []
             for end in ends:
                 self._open.pop(end.call.number, None)
-                self._taken.discard(end.call.number)
+                self._withdrawing.over(end.call.number)
             returned = self._taken_back()
-            withdrawn, self._withdrawn = self._withdrawn, []
+            withdrawn = self._withdrawing.take_withdrawn()
             left, self._left = self._left, []
             over = self._closing and not self._open and not self._inbox
         for call in withdrawn:
@@ -462,7 +391,7 @@ class Engine:
         if self._inbox or self._requests or self._ends or has_returned or (self._closing and not self._open):
             self._asleep = False
             return self._backend.poll(0)
-        deadline = min(self._ledger.next_deadline, self._stop_again_at, self._settle_at)
+        deadline = min(self._ledger.next_deadline, self._withdrawing.next_deadline)
         timeout_s = None if deadline == NEVER else max(0.0, deadline - time.monotonic())
         events = self._backend.poll(timeout_s)
         self._asleep = False
@@ -542,7 +471,7 @@ class Engine:
         self._breakdown = self._breakdown or error
         self._ledger.break_down(LaneEnd(Cause.LOST, error.what))
 
-    def _act(self, now_s: float) -> None:
+    def act(self, now_s: float) -> None:
         """Carry out what the ledger wants until it wants no more; note the calls that are over."""
         while actions := self._ledger.take_actions():
             for action in actions:
@@ -581,9 +510,9 @@ class Engine:
     def _lend(self, call: OutboundCall, now_s: float) -> None:
         assert self._annex is not None
         self._annex.lend(call, self._backend_wake)
-        if call in self._stopping:  # its process died before the order reached it
+        if self._withdrawing.is_stopping(call):  # its process died before the order reached it
             self._annex.stop(call.number)
-        self._taken.discard(call.number)
+        self._withdrawing.over(call.number)
 
     def _is_lent(self, call: OutboundCall) -> bool:
         return self._annex is not None and self._annex.has(call.number)
@@ -594,7 +523,7 @@ class Engine:
             return False
         with self._lock:
             if call.number in self._open:
-                self._note_cancelled(call)
+                self.note_cancelled(call)
         self._backend_wake()  # it may have been the last one
         return True
 
