@@ -9,8 +9,8 @@ import contextlib
 import os
 from collections.abc import Callable
 from itertools import chain
-from typing import Final
 
+from cloudexec.backends.causes import CAUSES
 from cloudexec.backends.local.scratch import remove_roots
 from cloudexec.backends.protocol import (
     Event,
@@ -43,16 +43,6 @@ from cloudexec.worker.host.facts import (
     described,
 )
 from cloudexec.worker.host.host import Host
-
-_CAUSES: Final = {
-    DownCause.TIMEOUT: Cause.TIMEOUT,
-    DownCause.OUT_OF_MEMORY: Cause.OOM,
-    DownCause.FROZEN: Cause.LOST,
-    DownCause.LOST: Cause.LOST,
-    DownCause.STOPPED: Cause.CRASH,
-    DownCause.DIED: Cause.CRASH,
-    DownCause.RETIRED: Cause.CRASH,
-}
 
 
 class LocalBackend:
@@ -176,7 +166,7 @@ def _event(fact: Fact) -> Event:
 def _end_of(fact: LaneEnded) -> LaneEnd:
     down = fact.down
     return LaneEnd(
-        _CAUSES[down.why],
+        CAUSES[down.why],
         described(fact),
         down.exitcode,
         down.killed_call,

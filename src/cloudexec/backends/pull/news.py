@@ -7,9 +7,9 @@ calls counts only if no later report of the same worker has been read.
 
 from __future__ import annotations
 
-import signal
 from typing import Final
 
+from cloudexec.backends.causes import CAUSES
 from cloudexec.backends.protocol import (
     Event,
     GivenBack,
@@ -27,23 +27,7 @@ from cloudexec.ledger.calls import Cause
 from cloudexec.wire.control import DownCause
 from cloudexec.wire.mail import LaneStop, Report
 from cloudexec.wire.messages import Outcome
-
-CAUSES: Final = {
-    DownCause.TIMEOUT: Cause.TIMEOUT,
-    DownCause.OUT_OF_MEMORY: Cause.OOM,
-    DownCause.FROZEN: Cause.LOST,
-    DownCause.LOST: Cause.LOST,
-    DownCause.STOPPED: Cause.CRASH,
-    DownCause.DIED: Cause.CRASH,
-    DownCause.RETIRED: Cause.CRASH,
-}
-_WHY: Final = {
-    DownCause.TIMEOUT: "was killed because the call's timeout_s was over",
-    DownCause.STOPPED: "was killed because the call was stopped",
-    DownCause.FROZEN: "was suspended (SIGSTOP) and therefore killed",
-    DownCause.LOST: "ended with its worker's supervisor",
-    DownCause.OUT_OF_MEMORY: "was killed by the kernel because memory ran out",
-}
+from cloudexec.worker.host.facts import quoted, why_it_ended
 
 _MORE_MEMORY: Final = (
     "give containers more memory_mib or fewer slots, or name larger sizes in which such a call is tried again: "
@@ -212,26 +196,12 @@ def _outcomes(report: Report) -> list[Event]:
 
 
 def _end_of(stop: LaneStop) -> LaneEnd:
-    how = _WHY.get(stop.why, f"died with {how_it_ended(stop.exitcode)}")
-    words = f"; its last words:\n{stop.last_words}\n" if stop.last_words else ""
     return LaneEnd(
         CAUSES.get(stop.why, Cause.CRASH),
-        f"slot {stop.lane} {how}{words}",
+        f"slot {stop.lane} {why_it_ended(stop.why, stop.exitcode)}{quoted(stop.last_words)}",
         stop.exitcode,
         stop.killed_call,
         remedy=_MORE_MEMORY if stop.why == DownCause.OUT_OF_MEMORY else "",
         stopped=stop.why == DownCause.STOPPED,
         retired=stop.why == DownCause.RETIRED,
     )
-
-
-def how_it_ended(exitcode: int | None) -> str:
-    """An exit status in words; negative is a signal."""
-    if exitcode is None:
-        return "no exit code"
-    if exitcode < 0:
-        try:
-            return signal.Signals(-exitcode).name
-        except ValueError:
-            pass
-    return f"exit code {exitcode}"

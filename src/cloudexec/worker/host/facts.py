@@ -81,8 +81,13 @@ _WHY: Final = {
 def described(fact: LaneEnded) -> str:
     """A slot's end in words."""
     down = fact.down
-    why = fact.condemned or _WHY.get(down.why, f"died with {how_it_ended(down.exitcode)}")
+    why = fact.condemned or why_it_ended(down.why, down.exitcode)
     return f"slot {fact.slot} (pid {down.pid}) {why}{quoted(down.last_words)}"
+
+
+def why_it_ended(why: str, exitcode: int | None) -> str:
+    """What ended a slot, as the end of a sentence; `why` is one of the words in DownCause."""
+    return _WHY.get(why, f"died with {how_it_ended(exitcode)}")
 
 
 def how_it_ended(exitcode: int | None) -> str:
