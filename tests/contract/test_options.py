@@ -151,9 +151,9 @@ class TestOption:
         assert quick.result(SOON) == 2
 
     def test_timeout_s_does_not_count_the_time_in_the_queue(self, using):
-        executor = using(timeout_s=1)
-        futures = [executor.submit(calls.sleep, 0.25) for _ in range(5)]
-        assert [future.result(SOON) for future in futures] == [0.25] * 5
+        executor = using(timeout_s=2)
+        futures = [executor.submit(calls.sleep, 0.45) for _ in range(5)]
+        assert [future.result(SOON) for future in futures] == [0.45] * 5
 
     def test_retries_repeat_a_call_that_raised(self, using, tmp_path):
         future = using(retries=2).submit(calls.fail_until, str(tmp_path / "tries"), 3)

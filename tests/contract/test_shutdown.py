@@ -269,6 +269,13 @@ def children_of(pid):
     return {child for child in map(int, listed.read_text().split()) if is_alive(child)} if listed.exists() else set()
 
 
+def what_is_there(kind):
+    """All that executors of this process could leave behind."""
+    gc.collect()
+    left = sorted(kind.left_behind(os.getpid()))  # first: the services that are asked may have to be started
+    return descriptors(), threading.active_count(), children_of(os.getpid()), left
+
+
 @pytest.mark.slow
 def test_many_executors_one_after_another_leak_nothing(kind):
     many = 24 if kind.in_containers else 200  # one in four starts a worker; fewer containers tell as much
@@ -278,27 +285,39 @@ def test_many_executors_one_after_another_leak_nothing(kind):
             if number % 4 == 1:
                 assert executor.submit(calls.double, 1).result(SOON) == 2
 
-    def what_is_there():
-        gc.collect()
-        return descriptors(), threading.active_count(), children_of(os.getpid()), sorted(kind.left_behind(os.getpid()))
+    def let_containers_end():
+        if kind.in_containers:  # they have been told to, and take a moment
+            eventually(lambda: not kind.left_behind(os.getpid()))
 
     use_one(1)
-    eventually(lambda: not kind.left_behind(os.getpid()))
-    before = what_is_there()
+    let_containers_end()
+    before = what_is_there(kind)
     for number in range(many):
         use_one(number)
-    if kind.in_containers:  # as above
-        eventually(lambda: not kind.left_behind(os.getpid()))
-    assert what_is_there() == before
+    let_containers_end()
+    assert what_is_there(kind) == before
 
 
 def test_fifty_executors_that_are_only_created_leak_nothing(kind):
-    gc.collect()
-    before = (descriptors(), threading.active_count(), sorted(kind.left_behind(os.getpid())))
+    before = what_is_there(kind)
     for _ in range(50):
         kind.new(1)
-    gc.collect()
-    assert (descriptors(), threading.active_count(), sorted(kind.left_behind(os.getpid()))) == before
+    assert what_is_there(kind) == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"on_error": "explode"}, id="on_error"),
+        pytest.param({"initializer": calls.remember, "initargs": (calls.Unpicklable(), 1)}, id="initializer"),
+    ],
+)
+def test_an_executor_that_was_refused_leaves_nothing(kind, wrong):
+    before = what_is_there(kind)
+    for _ in range(3):
+        with pytest.raises((ValueError, TypeError, errors.CloudexecError)):
+            kind.new(1, **wrong)
+    assert what_is_there(kind) == before
 
 
 def test_two_executors_at_once_do_not_mix(kind):

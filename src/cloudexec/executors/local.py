@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cloudexec.backends.local.backend import LocalBackend
-from cloudexec.backends.local.scratch import make_roots
+from cloudexec.backends.local.scratch import make_roots, remove_roots
 from cloudexec.engine.engine import Engine
 from cloudexec.executors.base import CloudExecutor, Core, OnError, checked_env
 from cloudexec.executors.settings import checked_initializer, positive, positive_or_none
@@ -70,8 +70,12 @@ class LocalExecutor(CloudExecutor):
             timeout_s=timeout_s, retry=Retry.of(retries), env=checked_env(env) if env else None, name=name
         )
         run = _Run(None if store_dir is None else os.fspath(store_dir), modules)
-        core = run.core(n_workers, max_tasks, initializer, initargs)
-        super().__init__(core, options, on_error)
+        try:
+            core = run.core(n_workers, max_tasks, initializer, initargs)
+            super().__init__(core, options, on_error)
+        except BaseException:  # a wrong setting leaves nothing behind
+            run.abandon()
+            raise
 
 
 class _Run:
@@ -82,6 +86,7 @@ class _Run:
         self._key = new_key()
         self._store = DirectoryStore(make_roots(self._id, store_dir))
         self._packer = Packer(BlobBook(self._store, address_of), INLINE_BYTES, modules)
+        self._backend: LocalBackend | None = None
 
     def core(
         self,
@@ -107,9 +112,16 @@ class _Run:
                 inline_bytes=RESULT_INLINE_BYTES,
             )
 
-        backend = LocalBackend(setup_for, Seal(self._key), self._store)
+        backend = self._backend = LocalBackend(setup_for, Seal(self._key), self._store)
         ledger = Ledger(Limits(max_lanes=max_workers, max_tasks_per_lane=max_tasks), backend.pace)
         return Core(Engine(self._id, ledger, backend, self._packer.release), self._packer, max_workers)
+
+    def abandon(self) -> None:
+        """Remove what was made, for an executor that will not be."""
+        if self._backend is not None:
+            self._backend.stop(0.0)
+        else:
+            remove_roots([*self._store.roots])
 
 
 def usable_cpus() -> int:
