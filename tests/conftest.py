@@ -47,3 +47,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         dropped = set(map(id, left_out))
         items[:] = [item for item in items if id(item) not in dropped]
+
+
+NO_ACCOUNT_FOLDERS = ("tests/transport/", "tests/backends/", "tests/store/", "tests/serialization/")
+
+
+@pytest.fixture(autouse=True)
+def no_account_by_accident(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier test of this process may have put the pocket AWS into the environment, for all that come later."""
+    if request.node.nodeid.startswith(NO_ACCOUNT_FOLDERS):
+        for name in [name for name in os.environ if name.startswith(("AWS_", "CLOUDEXEC_"))]:
+            monkeypatch.delenv(name)
