@@ -136,6 +136,7 @@ def botocore_clients():
         s3={"addressing_style": "virtual", "payload_signing_enabled": True},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        ignore_configured_endpoint_urls=True,
     )
     clients = {service: session.create_client(service, "eu-west-1", config=config) for service in ("s3", "sqs")}
     yield clients
