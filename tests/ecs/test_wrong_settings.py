@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cloudexec import errors
+from tests.ecs.scene import assert_nothing_left
 
 SOON_S = 15.0
 
@@ -31,7 +32,7 @@ def test_a_setting_that_names_nothing(aws, new_executor, changes, told, remedy):
     assert told in caught.value.what
     assert remedy in caught.value.remedy
     assert str(caught.value).count("Remedy:") == 1
-    assert aws.leftovers() == []
+    assert_nothing_left(aws, executor.run.id)
 
 
 def test_a_container_that_ends_before_its_worker_reports_has_its_last_words_told(aws, new_executor):
@@ -70,4 +71,4 @@ def test_what_is_not_allowed(aws, new_executor, service, operation, times):
     assert isinstance(error.__cause__, errors.AccessDenied)
     assert "policy" in error.remedy
     aws.faults.clear()
-    assert aws.leftovers() == []
+    assert_nothing_left(aws, executor.run.id)
