@@ -38,7 +38,7 @@ from cloudexec.store.memory import address_of
 from cloudexec.store.s3 import S3Store
 from cloudexec.store.uploads import Uploads
 from cloudexec.transport import s3
-from cloudexec.transport.account import Account
+from cloudexec.transport.account import Account, open_async_client
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.mail import WorkerSettings
 
@@ -236,8 +236,6 @@ class PullingRun:
         return float(self._settings.tuning.get(name, WorkerSettings._field_defaults[name]))
 
     def _plan(self) -> PullPlan:
-        from cloudexec.transport.aio import AsyncClient
-
         place, settings = self.place(), self._settings
         assert self._store is not None
         home = self._home(place)
@@ -267,7 +265,7 @@ class PullingRun:
             key=self.key,
             settings=worker,
             record=record,
-            open_client=lambda: AsyncClient(place.account),
+            open_client=lambda: open_async_client(place.account),
             on_open=lambda _record: self._save_key(place),
             on_close=lambda: runkeys.forget(self.id),
             control=self._adopted.control if self._adopted is not None else None,

@@ -11,7 +11,7 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 from zlib import crc32
 
 from cloudexec.errors import SettingsError
@@ -20,10 +20,6 @@ from cloudexec.transport.credentials import RenewedCredentials, find_credentials
 from cloudexec.transport.endpoints import Target
 from cloudexec.transport.operation import Operation, Request, total_bytes
 from cloudexec.transport.sigv4 import EMPTY_HASH, UNSIGNED, Credentials, Signer, hash_of
-
-if TYPE_CHECKING:
-    from cloudexec.transport.aio import AsyncClient
-    from cloudexec.transport.boto import AsyncBotoClient
 
 T = TypeVar("T")
 HASHED_BYTES: Final = (
@@ -41,6 +37,18 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Close all connections; calls under way end with ConnectionLost."""
+        ...
+
+
+class AwaitedClient(Protocol):
+    """The same on an event loop."""
+
+    async def call(self, operation: Operation[T]) -> T:
+        """Carry out, with repeats where they do no harm. Errors: AwsError and its subclasses."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
         ...
 
 
@@ -162,10 +170,8 @@ def open_client(account: Account, transport: str = "auto") -> Client:
     return SyncClient(account)
 
 
-def open_async_client(
-    account: Account, transport: str = "auto", *, max_connections: int = 64
-) -> AsyncClient | AsyncBotoClient:
-    """The same for asyncio."""
+def open_async_client(account: Account, transport: str = "auto", *, max_connections: int = 64) -> AwaitedClient:
+    """The same for asyncio: `AsyncClient` or `AsyncBotoClient`."""
     if choose_transport(account, transport) == "boto3":
         from cloudexec.transport.boto import AsyncBotoClient
 

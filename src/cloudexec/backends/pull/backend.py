@@ -39,7 +39,7 @@ from cloudexec.ids import BlobRef
 from cloudexec.ledger.pace import Pace
 from cloudexec.serialization.failures import pack_failure
 from cloudexec.transport import s3
-from cloudexec.transport.aio import AsyncClient
+from cloudexec.transport.account import AwaitedClient
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.mail import KEY_VARIABLE, SETTINGS_VARIABLE, Report, WorkerSettings, from_text, to_text
 from cloudexec.wire.messages import Outcome, Verdict, decode_batch, encode_batch
@@ -91,7 +91,7 @@ class PullPlan:
     key: bytes = field(repr=False)
     settings: WorkerSettings
     record: RunRecord
-    open_client: Callable[[], AsyncClient]
+    open_client: Callable[[], AwaitedClient]
     on_open: Callable[[RunRecord], None] = lambda record: None
     on_close: Callable[[], None] = lambda: None
     control: Hold | None = None  # the control object with which we have claimed the run of a client before us

@@ -19,8 +19,7 @@ from typing import Final, NamedTuple
 
 from cloudexec.errors import AwsError, CloudexecError, NoSuchKey, PreconditionFailed, RunTakenOver, SignatureError
 from cloudexec.transport import s3
-from cloudexec.transport.account import Client
-from cloudexec.transport.aio import AsyncClient
+from cloudexec.transport.account import AwaitedClient, Client
 from cloudexec.transport.operation import Buffer
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.mail import Control, decode_control, encode_control
@@ -94,7 +93,7 @@ class ControlWriter:
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: AwaitedClient,
         seal: Seal,
         bucket: str,
         key: str,

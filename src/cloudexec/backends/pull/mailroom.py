@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from cloudexec.backends.pull.loop import EngineLoop
 from cloudexec.errors import AwsError, CloudexecError, ConnectionLost, Throttled
 from cloudexec.transport import sqs
-from cloudexec.transport.aio import AsyncClient
+from cloudexec.transport.account import AwaitedClient
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Mailroom:
     def __init__(
         self,
         loop: EngineLoop,
-        client: AsyncClient,
+        client: AwaitedClient,
         work_queue: str,
         out_queue: str,
         *,

@@ -17,7 +17,7 @@ from cloudexec.backends.pull.home import Home
 from cloudexec.backends.pull.journal import Journal
 from cloudexec.errors import CloudexecError, RunTakenOver
 from cloudexec.transport import s3
-from cloudexec.transport.aio import AsyncClient
+from cloudexec.transport.account import AwaitedClient
 from cloudexec.wire.envelope import Kind, Seal
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Scribe:
         journal: Journal,
         home: Home,
         seal: Seal,
-        client: AsyncClient,
+        client: AwaitedClient,
         control: ControlWriter,
         release: Callable[[list[str]], None],
         n_before: int,
