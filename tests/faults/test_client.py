@@ -51,7 +51,7 @@ def test_ctrl_c_ends_the_client_and_every_process_at_once(kind, tmp_path, body):
     assert "KeyboardInterrupt" in complaint
     assert client.returncode == -signal.SIGINT, complaint
     eventually(lambda: not processes_of_session(supervisor))
-    assert kind.left_behind(client.pid) == []
+    eventually(lambda: not kind.left_behind(client.pid))  # a task is gone a moment after its processes
 
 
 def test_after_a_ctrl_c_that_is_caught_outside_the_with_block_nothing_runs_any_more(kind, tmp_path):

@@ -16,7 +16,8 @@ each recall empties the pipe, raises the epoch and sends REVOKE, which tells the
 
 A single call for a slot that has nothing to do is GIVEN: it needs no token, cannot be taken back, and reaches the
 slot in one write (a token would cost a second one, and two more hand-overs of the interpreter lock). For its outcome
-the feeder watches the out pipe, and no bell rings.
+the feeder watches the out pipe, and no bell rings. Calls that are placed behind it get their tokens when the outcome
+has come: a slot that found a token before it has read the given call would claim one of them, to lie stuck behind it.
 
 Large buffers of arguments are attached: they follow a BATCH on the work pipe, uncopied and outside its signature.
 They are never unpickled, and nobody but the feeder can write to the pipe.
@@ -109,7 +110,7 @@ class Feeder:
         self._unsent: deque[memoryview] = deque()
         self._epoch = 0
         self._slot_epoch = 0  # the slot has reached this one, or a later one
-        self._owed = 0  # tokens for which the pipe had no room: they follow as outcomes come
+        self._owed = 0  # tokens held back, or for which the pipe had no room: they follow as outcomes come
         self._placed: deque[list[int]] = deque()  # [epoch, calls whose outcomes have not come]
         self._given = 0  # the number of a call that was given, until an outcome comes
         self._deaf = False
@@ -223,6 +224,8 @@ class Feeder:
                 os.close(fd)
 
     def _pass_tokens(self) -> None:
+        if self._given:
+            return
         token = bytes((self._epoch % _EPOCHS,))
         try:
             while self._owed:
@@ -277,7 +280,6 @@ class SlotLane:
         self._ring = BELL.pack(number)
         self._calls: deque[tuple[PackedCall, Batch]] = deque()  # each needs a token
         self._given: deque[tuple[PackedCall, Batch]] = deque()
-        self._owed = 0  # claims for which we have paid already
         self._is_watched = False  # the feeder looks at the out pipe itself, until the given call's outcome
         self._epoch = 0
         self._unrung = 0
@@ -288,8 +290,6 @@ class SlotLane:
 
     def claim(self, most: int) -> int:
         """Claim up to `most` calls; waits for at least one. 0 when the feeder has closed the lane."""
-        if self._owed > 0:
-            return self._pay(most)
         try:
             return self._count(os.read(self._tokens, most))
         except BlockingIOError:
@@ -300,29 +300,18 @@ class SlotLane:
                 if not ready[self._work] & select.POLLIN:
                     return 0
                 if self._read_message() is Kind.GIVEN:
-                    self._owed -= 1  # a claim without a token
-                    return 1
+                    return 1  # a claim without a token
             with contextlib.suppress(BlockingIOError):  # the feeder took the token back before we came
                 return self._count(os.read(self._tokens, most))
 
     def next_call(self) -> tuple[PackedCall, Batch]:
-        """The next claimed call, and the batch in which it came.
-
-        A given call goes first: it was sent before the calls that our tokens stand for. Then a token was spent
-        for nothing, and the next claim needs none.
-        """
+        """The next claimed call, and the batch in which it came."""
         while not self._calls and not self._given:
             self._read_message()
         if self._given:
-            self._owed += 1
             self._is_watched = True
             return self._given.popleft()
         return self._calls.popleft()
-
-    def _pay(self, most: int) -> int:
-        claimed = min(self._owed, most)
-        self._owed -= claimed
-        return claimed
 
     def _count(self, tokens: bytes) -> int:
         while tokens and tokens[0] != self._epoch:
