@@ -24,14 +24,15 @@ def rules():
     partitions = loader.load_data("partitions")
     providers = {
         service: EndpointProvider(loader.load_service_model(service, "endpoint-rule-set-1"), partitions)
-        for service in ("s3", "sqs")
+        for service in ("s3", "sqs", "lambda")
     }
     return lambda service, **parameters: providers[service].resolve_endpoint(**parameters).url
 
 
 @pytest.mark.parametrize("region", all_regions())
 def test_a_region_has_the_hosts_that_botocore_gives_it(region, rules):
-    assert f"https://{target_of('sqs', region, '', '').authority}" == rules("sqs", Region=region)
+    for service in ("sqs", "lambda"):
+        assert f"https://{target_of(service, region, '', '').authority}" == rules(service, Region=region)
     for bucket in ("plain-bucket", "bucket.with.dots", "my"):
         target = target_of("s3", region, bucket, "")
         assert f"https://{target.authority}{target.base}" == rules("s3", Region=region, Bucket=bucket)
@@ -79,11 +80,16 @@ def test_what_is_no_region_never_becomes_a_host(region):
     ("environ", "found"),
     [
         pytest.param({}, {}, id="AWS's own"),
-        pytest.param({"AWS_ENDPOINT_URL": "http://a"}, {"s3": "http://a", "sqs": "http://a"}, id="one for all"),
+        pytest.param(
+            {"AWS_ENDPOINT_URL": "http://a"},
+            {"s3": "http://a", "sqs": "http://a", "lambda": "http://a"},
+            id="one for all",
+        ),
         pytest.param({"AWS_ENDPOINT_URL_S3": "http://s"}, {"s3": "http://s"}, id="one for a service"),
+        pytest.param({"AWS_ENDPOINT_URL_LAMBDA": "http://l"}, {"lambda": "http://l"}, id="one for Lambda"),
         pytest.param(
             {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_SQS": "http://q"},
-            {"s3": "http://a", "sqs": "http://q"},
+            {"s3": "http://a", "sqs": "http://q", "lambda": "http://a"},
             id="the service's goes first",
         ),
         pytest.param(

@@ -359,9 +359,21 @@ class CredentialsExpired(AwsError):
 
 
 class Throttled(AwsError):
-    """AWS asked to slow down, and went on doing so after all repeats."""
+    """AWS asked to slow down, and went on doing so after all repeats. Arguments: those of AwsError, then the limit that was
+    met and the seconds to wait, where AWS names them."""
 
     remedy = "use fewer workers or runs at once, or ask AWS for a higher quota of the named service"
+
+    @property
+    def reason(self) -> str:
+        """Which limit it was, such as Lambda's `ConcurrentInvocationLimitExceeded`; empty if AWS did not say."""
+        return str(self.args[4]) if len(self.args) > 4 else ""
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """How long AWS asks to wait; None if it did not say."""
+        seconds = self.args[5] if len(self.args) > 5 else None
+        return seconds if isinstance(seconds, float) else None
 
 
 class NoSuchKey(AwsError, LookupError):

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Protocol, TypeVar
 from zlib import crc32
 
 from cloudexec.errors import SettingsError
 from cloudexec.transport import endpoints
 from cloudexec.transport.credentials import RenewedCredentials, find_credentials
+from cloudexec.transport.encoding import encode_path
 from cloudexec.transport.endpoints import Target
 from cloudexec.transport.operation import Operation, Request, total_bytes
 from cloudexec.transport.sigv4 import EMPTY_HASH, UNSIGNED, Credentials, Signer, hash_of
@@ -25,7 +27,9 @@ T = TypeVar("T")
 HASHED_BYTES: Final = (
     64 << 10
 )  # longer bodies that TLS protects are not hashed, which would cost more than to send them
-SERVICES: Final = ("s3", "sqs")
+SERVICES: Final = ("s3", "sqs", "lambda")
+PULLING: Final = ("s3", "sqs")  # what most clients talk to
+_NOT_SIGNED: Final = "x-amzn-trace-id"  # whoever passes the request on may change it
 
 
 class Client(Protocol):
@@ -111,9 +115,13 @@ class Account:
         if target.base:
             path = target.base + path if path != "/" else target.base
         length = total_bytes(pieces) if pieces else 0
-        headers = [("host", target.authority)]
+        headers, apart = [("host", target.authority)], ""
         for name, value in more:
-            headers.append((name, " ".join(value.split())))  # as the signature has it; no line end can slip in
+            value = " ".join(value.split())  # as the signature has it; no line end can slip in
+            if name == _NOT_SIGNED:
+                apart = f"{name}: {value}\r\n"
+            else:
+                headers.append((name, value))
         if not length:
             body_hash = EMPTY_HASH
         elif service == "s3" and target.is_tls and length > HASHED_BYTES:
@@ -125,10 +133,11 @@ class Account:
         signer = self._signers.get((service, target.region))
         if signer is None or signer.credentials is not credentials:
             signer = self._signers[service, target.region] = Signer(credentials, target.region, service)
-        lines = signer.sign(method, path, query, headers, body_hash, self._clock() + self._skew_s)
+        signed_path = path if service == "s3" else _encode_again(path)
+        lines = signer.sign(method, signed_path, query, headers, body_hash, self._clock() + self._skew_s)
         where = f"{path}?{query}" if query else path
         tail = f"Content-Length: {length}\r\n" if length or method in ("PUT", "POST") else ""
-        return target, f"{method} {where} HTTP/1.1\r\n{lines}User-Agent: cloudexec\r\n{tail}\r\n".encode("ascii")
+        return target, f"{method} {where} HTTP/1.1\r\n{lines}{apart}User-Agent: cloudexec\r\n{tail}\r\n".encode("ascii")
 
     def learn_region(self, bucket: str, region: str) -> None:
         """S3 said where a bucket lies."""
@@ -140,6 +149,12 @@ class Account:
         self._skew_s = service_s - self._clock()
 
 
+@lru_cache(maxsize=1024)
+def _encode_again(path: str) -> str:
+    """Every service but S3 signs the path encoded twice."""
+    return encode_path(path)
+
+
 def _checksum(request: Request) -> str:
     total = 0
     for piece in request.pieces:
@@ -147,14 +162,20 @@ def _checksum(request: Request) -> str:
     return b64encode(total.to_bytes(4, "big")).decode()
 
 
-def choose_transport(account: Account, transport: str = "auto", environ: Mapping[str, str] | None = None) -> str:
-    """`lean` or `boto3`; `auto` takes boto3 where a proxy, FIPS or dual-stack endpoints are asked for."""
+def choose_transport(
+    account: Account,
+    transport: str = "auto",
+    environ: Mapping[str, str] | None = None,
+    *,
+    services: Sequence[str] = PULLING,
+) -> str:
+    """`lean` or `boto3`; `auto` takes boto3 where a proxy to one of the services, FIPS or dual-stack is asked for."""
     if transport in ("lean", "boto3"):
         return transport
     if transport != "auto":
         raise SettingsError(f"transport={transport!r}", remedy='give "auto", "lean" or "boto3"')
     environ = os.environ if environ is None else environ
-    targets = [account.target("s3", "bucket"), account.target("sqs")]
+    targets = [account.target(service, "bucket" if service == "s3" else "") for service in services]
     is_proxied = any(endpoints.proxy_for(target, environ) for target in targets)
     return "boto3" if is_proxied or endpoints.is_unusual(environ) else "lean"
 
@@ -170,9 +191,11 @@ def open_client(account: Account, transport: str = "auto") -> Client:
     return SyncClient(account)
 
 
-def open_async_client(account: Account, transport: str = "auto", *, max_connections: int = 64) -> AwaitedClient:
-    """The same for asyncio: `AsyncClient` or `AsyncBotoClient`."""
-    if choose_transport(account, transport) == "boto3":
+def open_async_client(
+    account: Account, transport: str = "auto", *, max_connections: int = 64, services: Sequence[str] = PULLING
+) -> AwaitedClient:
+    """The same for asyncio: `AsyncClient` or `AsyncBotoClient`. `services` are those that it will talk to."""
+    if choose_transport(account, transport, services=services) == "boto3":
         from cloudexec.transport.boto import AsyncBotoClient
 
         return AsyncBotoClient(account, max_connections=max_connections)

@@ -7,6 +7,7 @@ Imports:    botocore is imported where it is used: a worker with the lean transp
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ from cloudexec.errors import AwsError, ConnectionLost, CredentialsMissing, NoSuc
 from cloudexec.transport.account import SERVICES, Account
 from cloudexec.transport.credentials import RenewedCredentials
 from cloudexec.transport.endpoints import suffix_of
-from cloudexec.transport.operation import Operation
-from cloudexec.transport.refusals import Refusal, error_of, name_bare
+from cloudexec.transport.lambdas import TRACE_ARGUMENT
+from cloudexec.transport.operation import Operation, Request
+from cloudexec.transport.refusals import Refusal, error_of, name_bare, seconds_in
 from cloudexec.transport.retrying import Kind, RetryPolicy, draw, kind_of
 from cloudexec.transport.sigv4 import Credentials
 
@@ -44,8 +46,11 @@ _METHODS: Final = {
     "ChangeMessageVisibilityBatch": "change_message_visibility_batch",
     "GetQueueAttributes": "get_queue_attributes",
     "PurgeQueue": "purge_queue",
+    "Invoke": "invoke",
 }
-_WITH_BODY: Final = frozenset({"PutObject", "UploadPart"})
+_BODIES: Final = {"PutObject": "Body", "UploadPart": "Body", "Invoke": "Payload"}
+_HANDSHAKE: Final = re.compile("certificate|hostname|handshake|doesn't match", re.IGNORECASE).search
+_WAITS_S: Final = (20.0, 60.0, 300.0, 900.0)  # SQS holds an answer back for 20 s at most, a function for 900 s
 
 
 class BotoClient:
@@ -64,11 +69,11 @@ class BotoClient:
         self._policy = policy or RetryPolicy()
         self._settings = {
             "connect_timeout": connect_timeout_s,
-            "read_timeout": read_timeout_s + 20.0,  # the longest that SQS holds an answer back
             "max_pool_connections": max_connections,
-            "retries": {"mode": "standard", "total_max_attempts": self._policy.attempts},
+            "tcp_keepalive": True,
         }
-        self._clients: dict[str, Any] = {}
+        self._read_timeout_s = read_timeout_s
+        self._clients: dict[tuple[str, float, bool], Any] = {}
         self._making = threading.Lock()
         self._closing = threading.Event()
 
@@ -77,7 +82,14 @@ class BotoClient:
         tried = 0
         while not self._closing.is_set():
             tried += 1
-            reply, refusal = self._ask(operation)
+            try:
+                reply, refusal = self._ask(operation)
+            except ConnectionLost as lost:
+                # botocore repeats nothing that is sent once, not even what it could not send.
+                if lost.ambiguous or not operation.once or tried >= self._policy.attempts:
+                    raise
+                self._closing.wait(self._policy.pause_s(Kind.FAULT, tried, draw()))
+                continue
             if refusal is None:
                 return operation.read_boto(reply)
             if refusal.code == "PreconditionFailed" and operation.confirm and _was_repeated(reply):
@@ -85,7 +97,7 @@ class BotoClient:
                 if ours is not None:
                     return ours
             # The standard mode of botocore knows throttles and faults, but not this one.
-            is_conflict = kind_of(refusal, operation.request.method) is Kind.CONFLICT
+            is_conflict = kind_of(refusal, operation.request.method) is Kind.CONFLICT and not operation.once
             if not is_conflict or tried >= self._policy.attempts:
                 raise error_of(operation.what, refusal)
             self._closing.wait(self._policy.pause_s(Kind.CONFLICT, tried, draw()))
@@ -108,14 +120,16 @@ class BotoClient:
         from botocore.exceptions import BotoCoreError, ClientError
 
         arguments = dict(operation.arguments)
-        if operation.name in _WITH_BODY:
-            arguments["Body"] = b"".join(operation.request.pieces)
-        client = self._clients.get(operation.request.service) or self._client(operation.request.service)
+        if operation.name in _BODIES:
+            arguments[_BODIES[operation.name]] = b"".join(operation.request.pieces)
+        client = self._client(operation)
         try:
             reply = getattr(client, _METHODS[operation.name])(**arguments)
+            if "Payload" in reply:
+                return {**reply, "Payload": BytesIO(reply["Payload"].read())}, None
             return (self._with_body(reply, client, arguments) if "Body" in reply else reply), None
         except ClientError as error:
-            refusal = _refusal(error.response, operation.request.method)
+            refusal = _refusal(error.response, operation.request)
             return error.response, None if refusal.status == 304 else refusal
         except BotoCoreError as error:
             raise _translated(operation.what, error) from error
@@ -141,13 +155,19 @@ class BotoClient:
         except NoSuchKey:
             return None
 
-    def _client(self, service: str) -> Any:
-        with self._making:
-            if service not in self._clients:
-                self._clients[service] = self._make(service)
-            return self._clients[service]
+    def _client(self, operation: Operation[Any]) -> Any:
+        """botocore's client for an operation: time limits and repeats are a client's, not a request's."""
+        service, once = operation.request.service, operation.once
+        wait_s = next((step_s for step_s in _WAITS_S if operation.wait_s <= step_s), operation.wait_s)
+        client = self._clients.get((service, wait_s, once))
+        if client is None:
+            with self._making:
+                if (service, wait_s, once) not in self._clients:
+                    self._clients[service, wait_s, once] = self._make(service, wait_s, once)
+                client = self._clients[service, wait_s, once]
+        return client
 
-    def _make(self, service: str) -> Any:
+    def _make(self, service: str, wait_s: float, once: bool) -> Any:
         import botocore.session
         from botocore.config import Config
         from botocore.handlers import add_expect_header
@@ -155,7 +175,11 @@ class BotoClient:
         session = botocore.session.Session()
         session._credentials = _BotocoreView(self.account)
         endpoint = self.account.endpoints.get(service)
-        more: dict[str, Any] = {"parameter_validation": True}
+        more: dict[str, Any] = {
+            "parameter_validation": True,
+            "read_timeout": self._read_timeout_s + wait_s,
+            "retries": {"mode": "standard", "total_max_attempts": 1 if once else self._policy.attempts},
+        }
         if service == "s3":
             more |= {
                 "signature_version": "s3v4",
@@ -172,7 +196,20 @@ class BotoClient:
         )
         # It would cost each put a second round trip: our bodies are bytes, and nothing is lost by sending them at once.
         client.meta.events.unregister("before-call.s3", add_expect_header)
+        client.meta.events.register("provide-client-params.lambda.Invoke", _take_trace)
+        client.meta.events.register_first("before-call.lambda.Invoke", _put_trace)
         return client
+
+
+def _take_trace(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """boto3 knows no argument for the trace: keep it beside the arguments until there is a request."""
+    context[TRACE_ARGUMENT] = params.get(TRACE_ARGUMENT, "")
+    return {name: value for name, value in params.items() if name != TRACE_ARGUMENT}
+
+
+def _put_trace(params: dict[str, Any], context: Mapping[str, Any], **_: Any) -> None:
+    if context.get(TRACE_ARGUMENT):
+        params["headers"]["X-Amzn-Trace-Id"] = context[TRACE_ARGUMENT]
 
 
 class _BotocoreView:
@@ -269,13 +306,16 @@ def _was_repeated(reply: Mapping[str, Any]) -> bool:
     return bool(reply.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
-def _refusal(response: Mapping[str, Any], method: str) -> Refusal:
+def _refusal(response: Mapping[str, Any], request: Request) -> Refusal:
     about, said = response.get("ResponseMetadata", {}), response.get("Error", {})
     status = about.get("HTTPStatusCode", 0)
     code = said.get("Code", "")
     if not code or code == str(status):
-        code = name_bare(method, status)
-    return Refusal(status, code, "" if method == "HEAD" else said.get("Message", ""), about.get("RequestId", ""))
+        code = name_bare(request, status)
+    message = "" if request.method == "HEAD" else said.get("Message", "")
+    retry_after = about.get("HTTPHeaders", {}).get("retry-after") or response.get("retryAfterSeconds")
+    reason = str(response.get("Reason") or "")
+    return Refusal(status, code, message, about.get("RequestId", ""), reason, seconds_in(retry_after))
 
 
 def _translated(what: str, error: Exception) -> AwsError:
@@ -284,8 +324,10 @@ def _translated(what: str, error: Exception) -> AwsError:
 
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
         return CredentialsMissing(f"{what}: {error}")
-    if isinstance(error, exceptions.ConnectionError):  # no address, no connection, no trust: nothing was sent
+    if isinstance(error, exceptions.SSLError):  # without trust nothing was sent; but TLS may fail in mid-answer, too
+        return ConnectionLost(f"{what}: {error}", not _HANDSHAKE(str(error)))
+    if isinstance(error, exceptions.ConnectionError):  # no address, no connection: nothing was sent
         return ConnectionLost(f"{what}: {error}", False)
-    if isinstance(error, exceptions.HTTPClientError):
+    if isinstance(error, (exceptions.HTTPClientError, exceptions.IncompleteReadError)):
         return ConnectionLost(f"{what}: {error}", True)
     return AwsError(f"{what}: {error}", type(error).__name__)

@@ -18,7 +18,7 @@ from cloudexec.transport.account import Account
 from cloudexec.transport.encoding import read_http_date
 from cloudexec.transport.endpoints import Target, read_url, suffix_of
 from cloudexec.transport.operation import Buffer, Operation, Reply
-from cloudexec.transport.refusals import Refusal, error_of, hides_error, read_refusal
+from cloudexec.transport.refusals import Refusal, error_of, hides_error, read_refusal, request_id_in
 from cloudexec.transport.retrying import Kind, RetryBudget, RetryPolicy, draw, kind_of
 from cloudexec.transport.s3xml import find_tag
 from cloudexec.transport.sigv4 import Credentials
@@ -30,7 +30,9 @@ _OUR_SUCCESS: Final = frozenset({"PreconditionFailed", "NoSuchUpload"})  # what 
 
 
 class Send(NamedTuple):
-    """Send this, and read the answer. `is_new`: over a connection that nothing has been sent over."""
+    """Send this, and read the answer. `is_new`: over a connection that nothing has been sent over. `once`: over one
+    that is new or was used a moment ago, because nobody could tell whether a stale one has carried the request.
+    """
 
     target: Target
     head: bytes
@@ -38,6 +40,7 @@ class Send(NamedTuple):
     method: str
     wait_s: float
     is_new: bool
+    once: bool
 
 
 class Pause(NamedTuple):
@@ -83,7 +86,7 @@ def conversation(
             credentials = yield Renew(None)
         target, head = account.sign(request, credentials, story.target if story else None)
         is_new = story is not None and story.needs_new
-        answer = yield Send(target, head, request.pieces, request.method, operation.wait_s, is_new)
+        answer = yield Send(target, head, request.pieces, request.method, operation.wait_s, is_new, operation.once)
         if type(answer) is Reply and _is_success(operation, answer):
             budget.earn(story.repeats if story else 0)
             return _read(operation, answer)
@@ -166,17 +169,20 @@ class _Story:
                 return Renew(credentials)
             if self._learn_clock(reply) if kind is Kind.SKEWED else self._follow(reply):
                 return None
-        elif kind in (Kind.THROTTLED, Kind.CONFLICT) or (kind is Kind.FAULT and self._operation.is_safe):
+        elif not self._operation.once and self._may_pass(kind):
             self._is_ambiguous = self._is_ambiguous or kind is Kind.FAULT
             if (pause := self._pause(kind, reply.headers.get("retry-after", ""))) is not None:
                 return pause
-        if kind is Kind.REFUSED:
+        if kind is Kind.REFUSED or self._operation.once:
             self._budget.earn(self.repeats)  # an answer is an answer, whatever it says
         raise error_of(self._operation.what, refusal)
 
     def may_be_ours(self, refusal: Refusal) -> bool:
         """Whether the refusal may be the echo of an attempt that succeeded, its answer lost."""
         return self._is_ambiguous and self._operation.confirm is not None and refusal.code in _OUR_SUCCESS
+
+    def _may_pass(self, kind: Kind) -> bool:
+        return kind in (Kind.THROTTLED, Kind.CONFLICT) or (kind is Kind.FAULT and self._operation.is_safe)
 
     def _pause(self, kind: Kind, asked: str = "") -> Pause | None:
         self._tried += 1
@@ -239,4 +245,4 @@ def _read(operation: Operation[T], reply: Reply) -> T:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         beginning = bytes(reply.body[:100])
         what = f"{operation.what}: unreadable answer {beginning!r} ({type(error).__name__}: {error})"
-        raise AwsError(what, "UnreadableAnswer", reply.status, reply.headers.get("x-amz-request-id", "")) from error
+        raise AwsError(what, "UnreadableAnswer", reply.status, request_id_in(reply.headers)) from error

@@ -24,7 +24,11 @@ _SUFFIXES: Final = (  # by how a region's name begins; everywhere else it is ama
     ("us-iso-", "c2s.ic.gov"),
     ("eusc-", "amazonaws.eu"),
 )
-_ENDPOINT_VARIABLES: Final = {"s3": "AWS_ENDPOINT_URL_S3", "sqs": "AWS_ENDPOINT_URL_SQS"}
+_ENDPOINT_VARIABLES: Final = {
+    "s3": "AWS_ENDPOINT_URL_S3",
+    "sqs": "AWS_ENDPOINT_URL_SQS",
+    "lambda": "AWS_ENDPOINT_URL_LAMBDA",
+}
 
 
 class Target(NamedTuple):

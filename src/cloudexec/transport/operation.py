@@ -1,6 +1,6 @@
 """What a client carries out: a request, and how its answer is read. No I/O, no clock, no environment.
 
-Called by:  s3.py and sqs.py, which build operations; the clients, which carry them out.
+Called by:  s3.py, sqs.py and lambdas.py, which build operations; the clients, which carry them out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Request(NamedTuple):
     length and signature are added by the account. The body is the `pieces`, one after another.
     """
 
-    service: str  # "s3" or "sqs"
+    service: str  # "s3", "sqs" or "lambda"
     method: str
     path: str = "/"
     query: str = ""
@@ -41,12 +41,14 @@ class Operation(Generic[T]):
 
     `name` and `arguments` are the same request in boto3's words (without the body of an S3 object); `read` takes the
     answer from HTTP, `read_boto` from boto3's dictionary. `is_safe`: whether it may be repeated although the service
-    may have acted on it (s3.py and sqs.py say why). `wait_s`: how long the service may hold the answer back.
+    may have acted on it (s3.py and sqs.py say why). `once`: whether throttles, faults and conflicts are the caller's to
+    answer, at once: then the client repeats only what the service certainly did not act on. `wait_s`: how long the
+    service may hold the answer back.
     `confirm`: what to ask after a refusal that may be the echo of our own success; None as its result means it is not.
     """
 
     # Written out: `dataclasses` alone would take a quarter of a worker's start.
-    __slots__ = ("arguments", "confirm", "is_safe", "name", "read", "read_boto", "request", "wait_s")
+    __slots__ = ("arguments", "confirm", "is_safe", "name", "once", "read", "read_boto", "request", "wait_s")
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Operation(Generic[T]):
         arguments: Mapping[str, Any],
         read_boto: Callable[[Mapping[str, Any]], T],
         is_safe: bool = True,
+        once: bool = False,
         wait_s: float = 0.0,
         confirm: Callable[[], Operation[T | None]] | None = None,
     ) -> None:
@@ -66,16 +69,17 @@ class Operation(Generic[T]):
         self.arguments = arguments
         self.read_boto = read_boto
         self.is_safe = is_safe
+        self.once = once
         self.wait_s = wait_s
         self.confirm = confirm
 
     @property
     def what(self) -> str:
-        """What is asked of which object or queue, for people."""
+        """What is asked of which object, queue or function, for people."""
         if self.request.service == "s3":
             key = self.arguments.get("Key", self.arguments.get("Prefix", ""))
             return f"{self.name} s3://{self.request.bucket}/{key}"
-        return f"{self.name} {self.arguments.get('QueueUrl', '')}"
+        return f"{self.name} {self.arguments.get('QueueUrl') or self.arguments.get('FunctionName', '')}"
 
 
 def total_bytes(pieces: Sequence[Buffer]) -> int:
