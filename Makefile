@@ -1,5 +1,5 @@
 # Every target makes what it needs by itself, under .venv/: only Python >= 3.10 and a package index are assumed.
-.PHONY: help demo test lint bench bench-ecs clean
+.PHONY: help demo test lint bench bench-ecs bench-lambda clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -18,6 +18,9 @@ bench:  ## the benchmarks, beside ProcessPoolExecutor, loky and joblib
 
 bench-ecs:  ## ECSExecutor and Lithops on an emulated AWS with a simulated fleet (half an hour; ARGS=--quick)
 	@scripts/bench_ecs.sh $(ARGS)
+
+bench-lambda:  ## LambdaExecutor, Lithops and boto3 on an emulated AWS (twenty minutes; ARGS=--quick)
+	@scripts/bench_lambda.sh $(ARGS)
 
 clean:  ## remove environments, caches and builds
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -131,6 +131,14 @@ def measure_once(
         command = [str(lithops), "-m", "cloud.lithops_measures", sys.executable, str(CONCURRENCY), *measures]
     else:
         command = [sys.executable, "-m", "cloud.measures", _SHAPES[column], *measures]
+    figures, problem = figures_of(command, urgent)
+    if column == LITHOPS and "calls:1000:1.0" in figures:
+        figures[_BURST] = figures["calls:1000:1.0"]
+    return figures, problem
+
+
+def figures_of(command: list[str], urgent: bool) -> tuple[dict[str, dict[str, float]], str]:
+    """What a process has printed, by measure, and how it failed."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_HERE, start_new_session=True
     )
@@ -148,10 +156,7 @@ def measure_once(
     if process.returncode:
         problem = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
     lines = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
-    figures = {line.pop("measure"): line for line in lines}
-    if column == LITHOPS and "calls:1000:1.0" in figures:
-        figures[_BURST] = figures["calls:1000:1.0"]
-    return figures, problem
+    return {line.pop("measure"): line for line in lines}, problem
 
 
 def put_first(pid: int) -> None:
@@ -188,14 +193,15 @@ def _cells(row: Row, values: dict[str, float | None]) -> tuple[str, ...]:
     return (
         row.figure,
         row.unit,
-        *map(_shown, values.values()),
+        *map(shown, values.values()),
         ratio,
-        *_verdict(row.gate, ours),
-        *_verdict(row.best, ours),
+        *verdict(row.gate, ours),
+        *verdict(row.best, ours),
     )
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """A figure, with as many digits as say something."""
     if value is None:
         return "-"
     size = abs(value)
@@ -203,7 +209,7 @@ def _shown(value: float | None) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _verdict(bar: Bar | None, ours: list[float]) -> tuple[str, str]:
+def verdict(bar: Bar | None, ours: list[float]) -> tuple[str, str]:
     """A bar holds if it holds in every column of ours."""
     if bar is None:
         return "", ""

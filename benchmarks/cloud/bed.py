@@ -1,6 +1,6 @@
 """The emulator's process, as those who measure see it; and what a stretch of work has cost.
 
-Called by: measures.py, lithops_measures.py.   Calls: emulator.py, in a process of its own.
+Called by: measures.py, {lambda,boto3,lithops}_measures.py.   Calls: emulator.py, in a process of its own.
 Standard library only: it is also used where cloudexec is not installed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -61,10 +62,12 @@ class Bed:
 def counted(bed: Bed, n_calls: int, ideal_s: float = 0.0) -> Iterator[Figures]:
     """Puts what the body costs into the dictionary that it gives.
 
-    wall_s; over_s and over_percent: beyond `ideal_s`; cpu_ms: of this process, a call; requests: of the client, a
-    call; worker_requests; dollars: of both for 10,000 calls; bed_cpu: how busy the emulator was, 1 for a whole CPU.
+    wall_s, and wall_ms a call; over_s and over_percent: beyond `ideal_s`; cpu_ms: of this process, a call; peak_mb: of
+    its memory, with interpreter and imports; requests: of the client, a call; worker_requests; dollars: of both for
+    10,000 calls; bed_cpu: how busy the emulator was, 1 for a whole CPU.
     """
     figures: Figures = {}
+    forget_peak()
     before, cpu, start = bed.state(), cpu_s(), time.perf_counter()
     yield figures
     wall_s, cpu = time.perf_counter() - start, cpu_s() - cpu
@@ -73,9 +76,11 @@ def counted(bed: Bed, n_calls: int, ideal_s: float = 0.0) -> Iterator[Figures]:
     dollars = sum(after["dollars"].values()) - sum(before["dollars"].values())
     figures |= {
         "wall_s": wall_s,
+        "wall_ms": wall_s / n_calls * 1e3,
         "over_s": wall_s - ideal_s,
         "over_percent": (wall_s / ideal_s - 1.0) * 100 if ideal_s else math.nan,
         "cpu_ms": cpu / n_calls * 1e3,
+        "peak_mb": peak_mb(),
         "requests": sides["client"] / n_calls,
         "worker_requests": sides["worker"] / n_calls,
         "dollars": dollars / n_calls * 10_000,
@@ -103,7 +108,27 @@ def cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def forget_peak() -> None:
+    """The peak of this process's memory starts again from what is in use. Linux; elsewhere nothing happens."""
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+
+
+def peak_mb() -> float:
+    """The most resident memory since `forget_peak`, in millions of bytes; NaN where the system does not tell."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 / 1e6 if found else math.nan
+
+
 def percentiles_ms(seconds: list[float]) -> Figures:
     """p50_ms and p99_ms."""
     ordered = sorted(seconds)
     return {"p50_ms": ordered[len(ordered) // 2] * 1e3, "p99_ms": ordered[len(ordered) * 99 // 100] * 1e3}
+
+
+def trip_ms(seconds: list[float]) -> Figures:
+    """trip_ms and trip_p99_ms: of calls there and back, the median and the slow end."""
+    found = percentiles_ms(seconds)
+    return {"trip_ms": found["p50_ms"], "trip_p99_ms": found["p99_ms"]}

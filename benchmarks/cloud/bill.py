@@ -1,6 +1,6 @@
 """Requests by side, service and operation, and what they cost.
 
-Called by: emulator.py for requests over HTTP (the client's), fleet.py for those of simulated workers.
+Called by: emulator.py for requests over HTTP (the client's), backstage.py for those of simulated workers.
 Source:    list prices of us-east-1, as of 2026; only requests are counted, neither compute nor traffic.
 """
 

@@ -6,7 +6,7 @@ prints one line, {"endpoint": "http://127.0.0.1:…"}, serves until its standard
 has been asked for so far, by whom, and what goes on. Nothing is checked: no signature, no permission, no limit but
 those of messages. All of AWS's clients work with it as far as the operations of its parts go.
 
-Called by: measures.py, lithops_measures.py.   Calls: the other files of this folder.
+Called by: measures.py and its like, through bed.py.   Calls: the other files of this folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import asyncio
 import gc
 import json
 import re
+import resource
 import sys
 import time
 from functools import partial
@@ -29,13 +30,14 @@ from cloud.door import Answer, Door, Exchange, Request
 from cloud.ecs import Ecs
 from cloud.fleet import Fleet
 from cloud.functions import Functions
+from cloud.functions import operation_of as lambda_operation
 from cloud.latency import Clock, Latency
 from cloud.s3 import S3, operation_of
 from cloud.sqs import Sqs, sent_bytes
 
 _TARGETS: Final = {"AmazonSQS": "sqs", "AmazonEC2ContainerServiceV20141113": "ecs", "Logs_20140328": "logs"}
 _SCOPE: Final = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
-_FUNCTIONS: Final = "/2015-03-31/functions/"
+_LAMBDA: Final = re.compile(r"/20\d\d-\d\d-\d\d/(functions/|account-settings)")
 
 
 class Emulator:
@@ -73,14 +75,15 @@ class Emulator:
         elif service == "ecs":
             reply(self._ecs.act(operation, request.body))
         elif service == "lambda":
-            reply(self._functions.act(request.headers.get("x-amz-invocation-type", ""), request.body))
+            self._functions.act(operation, request, reply)
         elif service == "logs":
             reply(Answer("200 OK", b'{"events": []}', "Content-Type: application/x-amz-json-1.1\r\n"))
         else:
             reply(account.act(service, operation, dict(parse_qsl(request.body.decode()))))
 
     def _state(self) -> dict[str, object]:
-        return {**self._bill.to_json(), "fleet": self._fleet.to_json(), "cpu_s": time.process_time()}
+        going_on = {"fleet": self._fleet.to_json(), "lambda": self._functions.to_json()}
+        return {**self._bill.to_json(), **going_on, "cpu_s": time.process_time()}
 
 
 def sort(request: Request) -> tuple[str, str]:
@@ -88,8 +91,8 @@ def sort(request: Request) -> tuple[str, str]:
     prefix, _, operation = request.headers.get("x-amz-target", "").partition(".")
     if operation:
         return _TARGETS.get(prefix, prefix), operation
-    if request.path.startswith(_FUNCTIONS):
-        return "lambda", "Invoke" if request.path.endswith("/invocations") else request.method
+    if _LAMBDA.match(request.path):
+        return "lambda", lambda_operation(request.method, request.path)
     if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         scope = _SCOPE.search(request.headers.get("authorization", ""))
         return scope[1] if scope else "?", dict(parse_qsl(request.body.decode())).get("Action", "?")
@@ -113,6 +116,12 @@ async def serve(options: argparse.Namespace) -> None:
     server.close()
 
 
+def allow_connections() -> None:
+    """As many as the system lets this process have: a thousand invocations are a thousand connections."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(description="AWS's answers on loopback, for benchmarks")
@@ -121,6 +130,7 @@ def main() -> None:
     parser.add_argument("--spread", action="store_true", help="log-normal latencies instead of fixed ones")
     parser.add_argument("--scale", type=float, default=1.0, help="times all latencies")
     parser.add_argument("--concurrency", type=int, default=1000, help="Lambda's environments")
+    allow_connections()
     asyncio.run(serve(parser.parse_args()))
 
 

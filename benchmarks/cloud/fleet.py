@@ -1,6 +1,6 @@
 """Simulated workers: they take sealed batches from the work queue and send sealed reports, as worker/agent does.
 
-Called by: ecs.py, when tasks are started and stopped.
+Called by: ecs.py, when tasks are started and stopped; environments.py, for how long a call takes.
 Calls:     the agent's own books and reporter, which decide what is placed, told and deleted; cloudexec's wire, for
            every byte that is read or sent. `Worker` follows agent.py line by line, without threads and processes.
 A call is not run: it takes as many seconds as its first argument says, and its result is the time of its end. That

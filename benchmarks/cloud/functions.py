@@ -1,148 +1,203 @@
-"""Lambda's event invocations, and what a Lithops worker does then: read function and data, write `.init` and status.
+"""Lambda's face: functions that exist under any name, so many environments, and what is told about them.
 
-Called by: emulator.py.   Calls: s3.py for what the worker reads and writes.
-It makes the requests of a Lithops 3.8 worker, one after another, and writes the objects that its client reads. As in
-fleet.py a call takes as many seconds as its argument says, and its result is the time of its end.
+Called by: emulator.py.   Calls: environments.py and lithops_worker.py, which stand for what runs in an environment.
+A synchronous invocation that finds no environment free gets a 429, an event waits for one. Environments are warm: what
+a cold one costs is measured elsewhere (worker_start.py).
 """
 
 from __future__ import annotations
 
-import ast
 import json
-import os
-import pickle
-import time
+import sys
+from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from cloud.backstage import Backstage
-from cloud.door import Answer
-from cloud.s3 import S3, Bucket
+from cloud.door import Answer, Request
+from cloud.environments import Environment, Misfit
+from cloud.lithops_worker import LithopsWorker
+from cloud.s3 import S3
+from cloudexec.errors import CloudexecError
 
 START_S: Final = 0.030  # an environment that is there gets its event
-_KEYS: Final = "lithops.jobs"
+MEMORY_MIB: Final = 1769
+TIMEOUT_S: Final = 900
+_REGION: Final = "us-east-1"
+_ACCOUNT: Final = "123456789012"
+_JSON: Final = "Content-Type: application/json\r\n"
+_LOG: Final = "".join(
+    f"{line}\n"
+    for line in (
+        "START RequestId: 00000000-0000-4000-8000-000000000000 Version: $LATEST",
+        "END RequestId: 00000000-0000-4000-8000-000000000000",
+        "REPORT RequestId: 00000000-0000-4000-8000-000000000000\tDuration: 1000.00 ms\tBilled Duration: 1000 ms\t"
+        f"Memory Size: {MEMORY_MIB} MB\tMax Memory Used: 60 MB\t",
+    )
+)
+_DONE: Final = f"{_JSON}X-Amz-Executed-Version: $LATEST\r\n"
+_DONE_WITH_LOG: Final = f"{_DONE}X-Amz-Log-Result: {b64encode(_LOG.encode()).decode()}\r\n"
+
+Reply = Callable[[Answer], object]
 
 
 class Functions:
-    """All functions; `concurrency` events are worked on at a time."""
+    """All functions of the account; they share `concurrency` environments."""
 
     def __init__(self, backstage: Backstage, s3: S3, concurrency: int) -> None:
         self._backstage = backstage
         self._s3 = s3
-        self._free = concurrency
+        self._concurrency = concurrency
+        self._idle: list[Environment] = []  # the last one to end is the first to get work, as on Lambda
+        self._n_environments = 0
+        self._n_busy = self._most_busy = 0
+        self._n_done = self._n_throttled = 0
         self._waiting: deque[dict[str, Any]] = deque()
 
-    def act(self, kind: str, body: bytes) -> Answer:
-        """Invoke."""
-        payload = json.loads(body or b"{}")
-        if kind != "Event" or "call_ids" not in payload:
-            return Answer("400 Bad Request", b'{"message": "only events of Lithops are understood"}')
+    def act(self, operation: str, request: Request, reply: Reply) -> None:
+        """Do what was asked; `reply` may be called much later."""
+        if operation != "Invoke":
+            reply(_told(operation, _name(request.path), self._concurrency))
+            return
+        try:
+            payload = json.loads(request.body or b"{}")
+            if request.headers.get("x-amz-invocation-type") == "Event":
+                reply(self._accept(payload))
+            else:
+                self._invoke(payload, "x-amz-log-type" in request.headers, reply)
+        except (ValueError, KeyError, CloudexecError, Misfit) as error:
+            reply(_refusal("400 Bad Request", "InvalidRequestContentException", str(error)))
+
+    def to_json(self) -> dict[str, int]:
+        """What goes on, and the most that ever went on at once. done: synchronous invocations."""
+        return {
+            "busy": self._n_busy,
+            "most_busy": self._most_busy,
+            "done": self._n_done,
+            "throttled": self._n_throttled,
+            "environments": self._n_environments,
+        }
+
+    # --- synchronous ---
+
+    def _invoke(self, payload: dict[str, Any], wants_log: bool, reply: Reply) -> None:
+        if self._n_busy >= self._concurrency:
+            self._n_throttled += 1
+            said = {"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User"}
+            reply(_refusal("429 Too Many Requests", "TooManyRequestsException", "Rate Exceeded.", said))
+            return
+        environment = self._idle.pop() if self._idle else self._new_environment()
+        try:
+            run_s, finish = environment.begin(payload)
+        except Exception:  # whatever it was, the environment is free again; `act` says what can be said
+            self._idle.append(environment)
+            raise
+        self._begin()
+        self._backstage.clock.after(run_s, self._end, environment, finish, wants_log, reply)
+
+    def _end(self, environment: Environment, finish: Callable[[], bytes], wants_log: bool, reply: Reply) -> None:
+        reply(Answer("200 OK", finish(), _DONE_WITH_LOG if wants_log else _DONE))
+        self._n_done += 1
+        self._idle.append(environment)
+        self._over()
+
+    def _new_environment(self) -> Environment:
+        self._n_environments += 1
+        return Environment(f"environment-{self._n_environments:04}")
+
+    # --- events ---
+
+    def _accept(self, payload: dict[str, Any]) -> Answer:
+        if "call_ids" not in payload:
+            raise Misfit("only events of Lithops are understood")
         self._waiting.append(payload)
         self._go_on()
         return Answer("202 Accepted")
 
     def _go_on(self) -> None:
-        while self._waiting and self._free:
-            self._free -= 1
+        while self._waiting and self._n_busy < self._concurrency:
+            self._begin()
             job = LithopsWorker(self._backstage, self._s3, self._waiting.popleft(), self._over)
             self._backstage.clock.after(START_S, job.run)
 
+    def _begin(self) -> None:
+        self._n_busy += 1
+        self._most_busy = max(self._most_busy, self._n_busy)
+
     def _over(self) -> None:
-        self._free += 1
+        self._n_busy -= 1
         self._go_on()
 
 
-class LithopsWorker:
-    """One invocation: its calls, one after another."""
+# --- what is told about functions ---
 
-    def __init__(self, backstage: Backstage, s3: S3, payload: dict[str, Any], over: Callable[[], None]) -> None:
-        self._backstage = backstage
-        self._payload = payload
-        self._over = over
-        config = payload["config"]
-        self._bucket: Bucket = s3.buckets[config[config["lithops"]["storage"]]["storage_bucket"]]
-        self._activation = os.urandom(6).hex()
-        self._started_s = 0.0
-        self._data: list[bytes] = []
-        self._next = 0
 
-    def run(self) -> None:
-        """Fetch the function."""
-        self._started_s = time.time()
-        self._get(self._payload["func_key"], self._fetch_data)
+def operation_of(method: str, path: str) -> str:
+    """The operation's name, by method and path."""
+    last = path.rstrip("/").rsplit("/", 1)[-1]
+    return _OPERATIONS.get((method, last), f"{method} {path}")
 
-    def _fetch_data(self, _function: bytes) -> None:
-        key = self._payload.get("data_key")
-        if key:
-            self._get(key, self._cut)
-        else:
-            self._data = [ast.literal_eval(text) for text in self._payload["data_byte_strs"]]
-            self._begin()
 
-    def _cut(self, data: bytes) -> None:
-        self._data = [data[first : last + 1] for first, last in self._payload["data_byte_ranges"]]
-        self._begin()
+_OPERATIONS: Final = {
+    ("POST", "invocations"): "Invoke",
+    ("GET", "configuration"): "GetFunctionConfiguration",
+    ("GET", "account-settings"): "GetAccountSettings",
+    ("GET", "concurrency"): "GetFunctionConcurrency",
+    ("GET", "event-invoke-config"): "GetFunctionEventInvokeConfig",
+}
 
-    def _begin(self) -> None:
-        """The next call; its `.init` is written while it runs."""
-        if self._next == len(self._data):
-            self._over()
-            return
-        key = self._key(f"{self._activation}.init")
-        self._backstage.request("s3", "PutObject", lambda: self._bucket.put(key, b""))
-        (seconds,) = pickle.loads(self._data[self._next]).values()
-        start = time.monotonic()
-        self._backstage.clock.at(start + seconds, self._end, start, start + seconds)
 
-    def _end(self, start_s: float, end_s: float) -> None:
-        offset_s = time.time() - time.monotonic()
-        result = pickle.dumps(end_s + offset_s)
-        status = {
-            **self._said(),
-            "worker_func_start_tstamp": start_s + offset_s,
-            "worker_func_end_tstamp": end_s + offset_s,
-            "worker_func_exec_time": round(end_s - start_s, 8),
-            "worker_end_tstamp": time.time(),
-            "func_result_size": len(result),
-            "result": str(result),
-        }
-        body, key = json.dumps(status).encode(), self._key("status.json")
-        self._backstage.request("s3", "PutObject", lambda: self._bucket.put(key, body), self._told)
+def _name(path: str) -> str:
+    _, _, rest = path.partition("/functions/")
+    return rest.partition("/")[0]
 
-    def _told(self, _stored: object) -> None:
-        self._next += 1
-        self._begin()
 
-    def _get(self, key: str, then: Callable[[bytes], None]) -> None:
-        bucket = self._bucket
-        self._backstage.request("s3", "GetObject", lambda: bucket.objects[key].body, then)
+def _told(operation: str, name: str, concurrency: int) -> Answer:
+    tell = _TELL.get(operation)
+    if tell is None:
+        return _refusal("400 Bad Request", "InvalidParameterValueException", f"{operation} is not there")
+    return Answer("200 OK", json.dumps(tell(name, concurrency)).encode(), _JSON)
 
-    def _key(self, name: str) -> str:
-        payload = self._payload
-        job = f"{payload['executor_id']}-{payload['job_id']}"
-        return f"{_KEYS}/{job}/{payload['call_ids'][self._next]}/{name}"
 
-    def _said(self) -> dict[str, Any]:
-        """What every status has."""
-        payload = self._payload
-        usage = ("sent_net_io", "recv_net_io", "rss", "vms", "uss", "cpu_system_time", "cpu_user_time")
-        return {
-            "type": "__end__",
-            "exception": False,
-            "activation_id": self._activation,
-            "python_version": "3.13",
-            "worker_start_tstamp": self._started_s,
-            "host_submit_tstamp": payload.get("host_submit_tstamp", self._started_s),
-            "call_id": payload["call_ids"][self._next],
-            "job_id": payload["job_id"],
-            "executor_id": payload["executor_id"],
-            "chunksize": payload.get("chunksize", 1),
-            "worker_calls": len(self._data),
-            "worker_cold_start": False,
-            "worker_func_cpu_usage": [0.0],
-            "worker_peak_memory_start": 0,
-            "worker_peak_memory_end": 0,
-            "worker_result_upload_time": 0,
-            **{f"worker_func_{name}": 0 for name in usage},
-        }
+def _configuration(name: str, _concurrency: int) -> dict[str, Any]:
+    return {
+        "FunctionName": name,
+        "FunctionArn": f"arn:aws:lambda:{_REGION}:{_ACCOUNT}:function:{name}",
+        "Runtime": "python{}.{}".format(*sys.version_info[:2]),
+        "Role": f"arn:aws:iam::{_ACCOUNT}:role/bench",
+        "Handler": "cloudexec.worker.awslambda.handler",
+        "CodeSize": 1_000_000,
+        "CodeSha256": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+        "Timeout": TIMEOUT_S,
+        "MemorySize": MEMORY_MIB,
+        "Version": "$LATEST",
+        "PackageType": "Zip",
+        "Architectures": ["x86_64"],
+        "EphemeralStorage": {"Size": 512},
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+    }
+
+
+def _account(_name: str, concurrency: int) -> dict[str, Any]:
+    limits = {"ConcurrentExecutions": concurrency, "UnreservedConcurrentExecutions": concurrency}
+    return {"AccountLimit": limits, "AccountUsage": {"TotalCodeSize": 1_000_000, "FunctionCount": 1}}
+
+
+def _event_config(name: str, _concurrency: int) -> dict[str, Any]:
+    arn = f"arn:aws:lambda:{_REGION}:{_ACCOUNT}:function:{name}:$LATEST"
+    return {"FunctionArn": arn, "MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 21600}
+
+
+_TELL: Final[dict[str, Callable[[str, int], dict[str, Any]]]] = {
+    "GetFunctionConfiguration": _configuration,
+    "GetAccountSettings": _account,
+    "GetFunctionConcurrency": lambda _name, _concurrency: {},  # nothing is reserved
+    "GetFunctionEventInvokeConfig": _event_config,
+}
+
+
+def _refusal(status: str, code: str, text: str, said: dict[str, str] | None = None) -> Answer:
+    body = json.dumps({"message": text, **(said or {"Type": "User"})}).encode()
+    return Answer(status, body, f"{_JSON}x-amzn-ErrorType: {code}\r\n")

@@ -3,7 +3,7 @@
 #
 #   lithops_env.sh /usr/bin/python3.13    ->  /…/.venv/lithops/bin/python
 #
-# Called by: scripts/bench_ecs.sh.
+# Called by: scripts/bench_ecs.sh, scripts/bench_lambda.sh.
 set -euo pipefail
 
 python=$1

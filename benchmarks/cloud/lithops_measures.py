@@ -1,6 +1,6 @@
 """Lithops on the same bed: `python -m cloud.lithops_measures BED_PYTHON CONCURRENCY MEASURE…` prints JSON lines.
 
-Called by: ecs.py, with the Python of .venv/lithops.   Calls: lithops, through its own interface; bed.py.
+Called by: ecs.py and lambda.py, with the Python of .venv/lithops.   Calls: lithops, through its own interface; bed.py.
 Lithops is at its defaults: aws_lambda with aws_s3, results found by listing. Three things are bent: Lambda's host,
 which it does not let anybody choose, the record of a deployed runtime, which stands for having deployed one, and the
 store's address. The clock of a measurement starts with `map`, when everything is imported and one call has been made.
@@ -77,13 +77,15 @@ def calls(bed: Bed, executor: Any, concurrency: int, n: int, seconds: float) -> 
 
 
 def latency(executor: Any, n: int) -> Figures:
-    """One call after another, nothing else under way."""
-    late = []
+    """One call after another, nothing else under way; `trip_ms` is the way there and back."""
+    late, trips = [], []
     for _ in range(n):
+        start = time.perf_counter()
         future = executor.call_async(nap, 0.05)
         end = executor.get_result(future, show_progressbar=False)
         late.append(time.time() - end)
-    return percentiles_ms(late)
+        trips.append(time.perf_counter() - start - 0.05)
+    return percentiles_ms(late) | {"trip_ms": percentiles_ms(trips)["p50_ms"]}
 
 
 def idle(bed: Bed, seconds: float) -> Figures:
