@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudexec.command import Command, CommandResult
+    from cloudexec.executors.awslambda import LambdaExecutor
     from cloudexec.executors.ecs import ECSExecutor
     from cloudexec.executors.local import LocalExecutor
     from cloudexec.future import CallStats, Future
@@ -22,6 +23,7 @@ __all__ = [
     "CommandResult",
     "ECSExecutor",
     "Future",
+    "LambdaExecutor",
     "LocalExecutor",
     "Retry",
     "RunFacts",
@@ -35,6 +37,7 @@ _HOMES = {
     "CommandResult": "cloudexec.command",
     "ECSExecutor": "cloudexec.executors.ecs",
     "Future": "cloudexec.future",
+    "LambdaExecutor": "cloudexec.executors.awslambda",
     "LocalExecutor": "cloudexec.executors.local",
     "Retry": "cloudexec.ledger.calls",
     "RunFacts": "cloudexec.observe.run",

@@ -99,6 +99,11 @@ def test_the_text_says_what_happened_and_what_to_try(kind):
         pytest.param("ImagePullFailed", errors.WorkerStartFailed, id="no image is a failed start"),
         pytest.param("TaskStopped", errors.WorkerLost, id="a stopped container is a lost worker"),
         pytest.param("EngineFailed", concurrent.futures.BrokenExecutor, id="engine dead: broken"),
+        pytest.param("FunctionTimeout", TimeoutError, id="a call that outlasts its Lambda function"),
+        pytest.param("EnvironmentLost", errors.WorkerLost, id="a lost environment is a lost worker"),
+        pytest.param("EventDropped", errors.WorkerLost, id="so is a dropped event"),
+        pytest.param("FunctionMissing", errors.WorkerStartFailed, id="no function: no worker can start"),
+        pytest.param("InvocationThrottled", errors.WorkerStartFailed, id="refused for too long: broken"),
     ],
 )
 def test_an_error_is_also_what_callers_catch(kind, base):
@@ -108,7 +113,7 @@ def test_an_error_is_also_what_callers_catch(kind, base):
 
 def test_only_what_ends_the_executor_is_a_broken_executor():
     broken = {kind.__name__ for kind in CLASSES if issubclass(kind, concurrent.futures.BrokenExecutor)}
-    starts = {"WorkerStartFailed", "CapacityUnavailable", "ImagePullFailed"}
+    starts = {kind.__name__ for kind in CLASSES if issubclass(kind, errors.WorkerStartFailed)}
     assert broken == {"InitializerFailed", "EngineFailed", "RunDetached", "RunTakenOver"} | starts
 
 

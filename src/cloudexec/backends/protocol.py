@@ -140,13 +140,22 @@ class GivenBack(NamedTuple):
     numbers: list[int]
 
 
+class CallDown(NamedTuple):
+    """An attempt has ended without an outcome, and its lane goes on. `alone`: any call of its batch may be to blame."""
+
+    lane: str
+    number: int
+    end: LaneEnd
+    alone: bool = False
+
+
 class Broken(NamedTuple):
     """The backend can never run a call again; every open call ends with this error."""
 
     error: CloudexecError
 
 
-CallEvent = Outcomes | Taken | Requeued | GivenBack
+CallEvent = Outcomes | CallDown | Taken | Requeued | GivenBack
 SlotEvent = LaneUp | LaneDown | WorkerDown | Heard
 Event = CallEvent | SlotEvent | StartFailed | InitializerError | Broken
 

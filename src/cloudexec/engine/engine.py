@@ -28,6 +28,7 @@ from typing import Any, Final
 from cloudexec.backends.protocol import (
     Backend,
     Broken,
+    CallDown,
     Chronicle,
     Event,
     GivenBack,
@@ -440,6 +441,9 @@ class Engine:
             ledger.requeued(self._queue, event.attempts, now_s)
         elif isinstance(event, GivenBack):
             ledger.given_back(event.numbers, now_s)
+        elif isinstance(event, CallDown):
+            ledger.call_down(event.lane, event.number, event.end, now_s, alone=event.alone)
+            ledger.settle(now_s)
         elif isinstance(event, InitializerError):
             self._initializer_failed(event.outcome)
         elif isinstance(event, Broken):

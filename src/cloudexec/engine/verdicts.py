@@ -21,6 +21,8 @@ def failure_of(call: Call, end: LaneEnd, label: str) -> CloudexecError:
     tries = f" (attempt {call.attempts})" if call.attempts > 1 else ""
     if end.stopped:
         return CallStopped(f"{label}{tries} was stopped while it ran; {end.detail}")
+    if end.cause is Cause.TIMEOUT and end.error:
+        return _named(end, "CallTimeout", f"{label}{tries} {end.detail}")
     if end.cause is Cause.TIMEOUT:
         limit_s = call.options.timeout_s
         return CallTimeout(f"{label}{tries} ran longer than timeout_s={limit_s:g}; {end.detail}", limit_s)

@@ -37,15 +37,27 @@ __all__ = [
     "CredentialsExpired",
     "CredentialsMissing",
     "EngineFailed",
+    "EnvironmentLost",
+    "EventDropped",
     "ExecutorClosed",
     "ExecutorForked",
     "ExecutorNotPicklable",
+    "FunctionDenied",
+    "FunctionFailed",
+    "FunctionImportFailed",
+    "FunctionKeyDenied",
+    "FunctionMissing",
+    "FunctionTimeout",
+    "HandlerNotFound",
     "ImagePullFailed",
     "InitializerFailed",
+    "InvocationThrottled",
     "ModuleNotShippable",
     "NoSuchKey",
     "OutOfMemory",
+    "PayloadTooLarge",
     "PreconditionFailed",
+    "RecursionStopped",
     "RemoteError",
     "RemoteTraceback",
     "ResultUnreadable",
@@ -64,17 +76,27 @@ __all__ = [
     "WireError",
     "WorkerLost",
     "WorkerStartFailed",
+    "WrongArchitecture",
 ]
 
 _BROKEN = frozenset(
     {
         "CapacityUnavailable",
         "EngineFailed",
+        "FunctionDenied",
+        "FunctionFailed",
+        "FunctionImportFailed",
+        "FunctionKeyDenied",
+        "FunctionMissing",
+        "HandlerNotFound",
         "ImagePullFailed",
         "InitializerFailed",
+        "InvocationThrottled",
+        "RecursionStopped",
         "RunDetached",
         "RunTakenOver",
         "WorkerStartFailed",
+        "WrongArchitecture",
     }
 )
 
@@ -224,6 +246,18 @@ class CallTimeout(CloudexecError, TimeoutError):
     remedy = "raise timeout_s, or make the call smaller"
 
 
+class FunctionTimeout(CallTimeout):
+    """The call ran until the Lambda function's own timeout was near. Arguments: what, that timeout in seconds."""
+
+    remedy = "raise the function's timeout (900 s at most), make the call smaller, or run it on ECSExecutor"
+
+
+class PayloadTooLarge(CloudexecError):
+    """A call's arguments or result do not fit into an invocation, and there is no bucket for them."""
+
+    remedy = "give the executor a bucket=, or the function an environment variable CLOUDEXEC_BUCKET"
+
+
 class CallStopped(CloudexecError):
     """`future.stop()` or `terminate_workers()` ended the call."""
 
@@ -278,6 +312,18 @@ class TaskStopped(WorkerLost):
     """The container that held the call was stopped: Spot, its host, somebody, or its own process."""
 
     remedy = "see the reason named above; Retry(lost=...) allows more attempts"
+
+
+class EnvironmentLost(WorkerLost):
+    """The Lambda environment that ran the call died or was killed, or the connection to it broke."""
+
+    remedy = "see the reason and the log lines above; Retry(lost=...) allows more attempts"
+
+
+class EventDropped(WorkerLost):
+    """Lambda accepted an Event invocation and did not run it in time, or it stopped in the middle without a word."""
+
+    remedy = "see the function's log and its on-failure destination; Retry(lost=...) allows more attempts"
 
 
 class RunMissing(CloudexecError, LookupError):

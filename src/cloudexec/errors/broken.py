@@ -34,6 +34,60 @@ class ImagePullFailed(WorkerStartFailed):
     remedy = "check the image's name, the execution role's rights, and the subnet's way to the registry"
 
 
+class FunctionMissing(WorkerStartFailed):
+    """There is no Lambda function of this name or qualifier in this region."""
+
+    remedy = "correct function=, qualifier= or region=; `aws lambda list-functions` shows what there is"
+
+
+class FunctionDenied(WorkerStartFailed):
+    """These credentials may not invoke the function."""
+
+    remedy = "allow lambda:InvokeFunction on the function, and check whose credentials these are"
+
+
+class FunctionImportFailed(WorkerStartFailed):
+    """The function's environment could not import the worker: it, or what it needs, is not in the zip or image."""
+
+    remedy = "put cloudexec and cloudpickle into the zip or image, built for the function's Python and architecture"
+
+
+class HandlerNotFound(WorkerStartFailed):
+    """The function's handler is not cloudexec's."""
+
+    remedy = "set the function's handler to cloudexec.worker.awslambda.handler"
+
+
+class WrongArchitecture(WorkerStartFailed):
+    """The function's code does not fit its runtime or architecture."""
+
+    remedy = "build the image, or the wheels in the zip, for the function's architecture (x86_64 or arm64) and runtime"
+
+
+class FunctionKeyDenied(WorkerStartFailed):
+    """Lambda could not decrypt the function's environment or image: its KMS key is missing, disabled or forbidden."""
+
+    remedy = "enable the KMS key and allow kms:Decrypt to the function's role, or give the function another key"
+
+
+class RecursionStopped(WorkerStartFailed):
+    """Lambda stopped a chain of functions that invoke each other."""
+
+    remedy = "let calls not submit to Lambda executors in turn, about 16 deep; allow it with PutFunctionRecursionConfig"
+
+
+class InvocationThrottled(WorkerStartFailed):
+    """Lambda refused every invocation (429) for longer than `throttle_timeout_s`."""
+
+    remedy = "lower max_workers, free or raise the concurrency that the error names, or raise throttle_timeout_s="
+
+
+class FunctionFailed(WorkerStartFailed):
+    """The function's handler raised an exception of its own, outside any call."""
+
+    remedy = "read the log lines above; client and function must have the same version of cloudexec"
+
+
 class EngineFailed(CloudexecError, BrokenExecutor):
     """The background loop died; every open future got this, with the reason as `__cause__`."""
 

@@ -27,6 +27,7 @@ from cloudexec.errors import NoSuchKey, PreconditionFailed, RunBusy, SettingsErr
 from cloudexec.executors import runkeys
 from cloudexec.executors.base import Core
 from cloudexec.executors.runkeys import RunKey
+from cloudexec.executors.stores import LazyBlobs, RunStore
 from cloudexec.future import Future
 from cloudexec.ids import BlobRef, call_id
 from cloudexec.ledger.ledger import Ledger, Limits
@@ -150,7 +151,7 @@ class PullingRun:
         self._packer: Packer = parent._packer if parent is not None else self._new_packer()
 
     def _new_packer(self) -> Packer:
-        blobs, settings = BlobBook(_LazyBlobs(self), address_of), self._settings
+        blobs, settings = BlobBook(LazyBlobs(lambda: self.uploads), address_of), self._settings
         packer = Packer(blobs, INLINE_BYTES, settings.modules)
         if settings.initializer is not None:
             packer.check((settings.initializer, settings.initargs))
@@ -260,7 +261,7 @@ class PullingRun:
         return PullPlan(
             home=home,
             fleet=place.fleet,
-            store=_RunStore(self._store, self.uploads),
+            store=RunStore(self._store, self.uploads),
             seal=self._seal,
             key=self.key,
             settings=worker,
@@ -320,39 +321,6 @@ class PullingRun:
 
 def _keep(refs: tuple[BlobRef, ...]) -> None:
     """The blobs of a parent's calls are the parent's to release."""
-
-
-class _LazyBlobs:
-    """A blob book's store, which is found when the first blob comes."""
-
-    def __init__(self, run: PullingRun) -> None:
-        self._run = run
-
-    def put_blob(self, content: memoryview) -> BlobRef:
-        return self._run.uploads.put_blob(content)
-
-    def is_same(self, name: str, content: memoryview) -> bool:
-        return self._run.uploads.is_same(name, content)
-
-    def delete(self, name: str) -> None:
-        self._run.uploads.delete(name)
-
-
-class _RunStore:
-    """See backends.pull.backend.BlobStore."""
-
-    def __init__(self, store: S3Store, uploads: Uploads) -> None:
-        self._store = store
-        self._uploads = uploads
-
-    def get(self, name: str) -> memoryview:
-        return self._store.get(name)
-
-    def is_done(self, name: str) -> bool:
-        return self._uploads.is_done(name)
-
-    def wait(self, names: list[str]) -> None:
-        self._uploads.wait(names)
 
 
 # --- attaching -------------------------------------------------------------------------------

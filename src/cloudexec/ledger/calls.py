@@ -107,6 +107,7 @@ class Call:
     """One submitted call as the ledger knows it. Whoever submits it may derive a class that carries more."""
 
     __slots__ = (
+        "alone",
         "attempts",
         "cost_s",
         "estimate",
@@ -130,6 +131,7 @@ class Call:
         self.cost_s = 0.0
         self.placed_s = 0.0
         self.spent = NO_CAUSES  # retries spent, by cause
+        self.alone = False  # it may have killed those that travelled with it: no more company
 
     def spend(self, cause: Cause) -> bool:
         """Take one retry out of a cause's budget; False when it is used up."""

@@ -24,6 +24,10 @@ class Growth:
         self._start_by = NEVER
         self._resume_at = NEVER  # end of the pause after a failure; NEVER: no pause
 
+    def limit(self, max_lanes: int) -> None:
+        """The most lanes that there may be, if that was not known at first."""
+        self._max_lanes = max_lanes
+
     @property
     def next_deadline(self) -> float:
         """When something is due here."""

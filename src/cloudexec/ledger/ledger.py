@@ -113,6 +113,11 @@ class Ledger:
         """How many calls each busy lane holds."""
         return {lane.id: len(lane.calls) for lane in self._lanes.values() if lane.calls}
 
+    def adjust(self, most_lanes: int, pace: Pace) -> None:
+        """Figures that were not known at first. Before the first call."""
+        self._growth.limit(most_lanes)
+        self._placing.adjust(pace)
+
     # --- calls ---
 
     def submitted(self, calls: Iterable[Call], now_s: float) -> None:
@@ -319,6 +324,20 @@ class Ledger:
             self._start_failed(end, now_s)
         self._grow(now_s)
         self._placing.fill(now_s)
+
+    def call_down(self, lane_id: str, number: int, end: LaneEnd, now_s: float, *, alone: bool = False) -> None:
+        """An attempt has ended without an outcome; its lane goes on.
+
+        alone: it is not known which call of its batch is to blame, so none of them has company from now on.
+        """
+        lane = self._lanes.get(lane_id)
+        call = lane.remove(number) if lane is not None else None
+        if lane is None or call is None:
+            return
+        lane.progress_s = now_s
+        call.alone = call.alone or alone
+        self._failed_attempt(call, end, now_s)
+        self._placing.look_at(lane)
 
     def worker_down(self, worker_id: str, end: LaneEnd, unstarted: dict[str, int], now_s: float) -> None:
         """A worker has ended, and its lanes with it. `unstarted`: as for `lane_down`, by lane."""

@@ -48,6 +48,8 @@ class Pace:
     message_s: float = 0.0  # what a message costs a lane: a batch of the whole fair share may take as long as that
     ahead_s: float = 0.3  # work for each slot that a shared queue holds in advance
     ahead_one_s: float = 2.0  # calls up to this length: one for each slot, at least
+    together: int = 1  # calls that a lane runs at once: it is given so many, if there are
+    pipelined: bool = True  # a lane takes the next batch while it has one
     growth: int = 4  # a batch is at most so many times the number of measurements
     can_recall: bool = True  # queued calls can be taken back from a lane
     recall_above_s: float = 0.002  # queued work worth taking back at once
@@ -60,12 +62,12 @@ class Pace:
     def most_in_batch(self, estimate: Estimate, n_pending: int, n_lanes: int) -> int:
         """The largest batch for a lane now; 0 means: give it a call only if it is idle."""
         if not estimate.count:
-            return 0
+            return self.together if self.together > 1 else 0
         fair = -(-n_pending // max(1, int(n_lanes / self.shares)))
         if self.message_s:
             worth_a_message = int(self.message_s / (estimate.mean_s + self.overhead_s))
             fair = max(fair, min(worth_a_message, -(-n_pending // n_lanes)))
-        return min(self.most_calls, self.growth * estimate.count, fair)
+        return max(self.together, min(self.most_calls, self.growth * estimate.count, fair))
 
     def ahead_work_s(self, cost_s: float) -> float:
         """How much work a shared queue holds in advance for each slot, when the next call costs `cost_s`."""

@@ -40,6 +40,10 @@ class Placing:
         self._asked: set[str] = set()  # lanes with a Recall that is not answered yet
         self._search_from_s = 0.0
 
+    def adjust(self, pace: Pace) -> None:
+        """Another pace, before the first call."""
+        self._pace = pace
+
     # --- pending calls ---
 
     def add(self, calls: Iterable[Call]) -> None:
@@ -72,7 +76,13 @@ class Placing:
             self.idle[lane.id] = lane
         else:
             self.idle.pop(lane.id, None)
-        if usable and lane.load_s <= self._pace.target_s / 2 and lane.n_bytes <= self._pace.lane_bytes // 2:
+        takes_more = self._pace.pipelined or not lane.calls
+        if (
+            usable
+            and takes_more
+            and lane.load_s <= self._pace.target_s / 2
+            and lane.n_bytes <= self._pace.lane_bytes // 2
+        ):
             self._hungry[lane.id] = lane
         else:
             self._hungry.pop(lane.id, None)
@@ -177,7 +187,8 @@ class Placing:
         most = fixed or self._pace.most_in_batch(
             first.estimate, self.n_pending, max(len(self.lanes), self.n_expected, 1)
         )
-        room_s = NEVER if fixed else self._pace.target_s - (0.0 if lane.shared else lane.load_s)
+        together = self._pace.together
+        room_s = NEVER if fixed else together * self._pace.target_s - (0.0 if lane.shared else lane.load_s)
         if lane.quota is not None:
             most = min(most, lane.quota)
         batch: list[Call] = []
@@ -192,7 +203,8 @@ class Placing:
             if batch and (
                 size > pace.most_bytes
                 or call.options.batch != fixed
-                or (not fixed and (work_s > room_s or not call.estimate.count))
+                or (call.alone or batch[0].alone)
+                or (not fixed and len(batch) >= together and (work_s > room_s or not call.estimate.count))
             ):
                 break
             batch.append(pending.popleft())

@@ -106,6 +106,7 @@ class DownCause:
 
     RETIRED = "retired"  # it has done its max_tasks_per_child
     TIMEOUT = "timeout"  # we killed it: the call's timeout_s was over
+    DEADLINE = "deadline"  # we killed it: the time of the Lambda function is over
     STOPPED = "stopped"  # we killed it: the client asked
     FROZEN = "frozen"  # we killed it: somebody had suspended it (SIGSTOP)
     OUT_OF_MEMORY = "oom"  # the kernel killed it

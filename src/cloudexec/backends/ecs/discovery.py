@@ -22,11 +22,12 @@ from cloudexec.backends.aws_config import (
 )
 from cloudexec.backends.ecs.sizes import Size
 from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
-from cloudexec.errors import AccessDenied, AwsError, SettingsError
+from cloudexec.backends.stack import DEFAULT_STACK, by_types, choose, resources_of
+from cloudexec.errors import AccessDenied, SettingsError
 
 Ask = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
-DEFAULT_STACK: Final = "cloudexec"
+NOT_FOR_ECS: Final = frozenset({"function", "qualifier", "shards"})  # they may stand in the same file
 _TARGET_KEYS: Final = frozenset(field.name for field in fields(EcsTarget))
 # Who names the first speaks for the others too: they exclude it, or belong to it.
 _SPEAKS_FOR: Final[Mapping[str, frozenset[str]]] = {
@@ -48,7 +49,6 @@ _ONE: Final = {
 }
 _MANY: Final = {"AWS::EC2::Subnet": "subnets", "AWS::EC2::SecurityGroup": "security_groups"}
 _ROLE: Final = "AWS::IAM::Role"
-_OURS: Final = ("cloudexec", "worker")  # in a logical id, where a stack has several resources of a type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,7 @@ def merge(stronger: Settings, weaker: Settings) -> Settings:
 
 
 def _place(settings: Settings) -> EcsPlace:
+    settings = {name: found for name, found in settings.items() if name not in NOT_FOR_ECS}
     values = {name: found.value for name, found in settings.items()}
     if "fallback" in values:
         values["fallback"] = _fallback(values["fallback"])
@@ -159,17 +160,8 @@ def _found(place: EcsPlace) -> Settings:
 
 def _from_stack(place: EcsPlace, ask: Ask) -> Settings:
     name = place.stack or DEFAULT_STACK
-    try:
-        reply = ask("cloudformation", "describe_stack_resources", {"StackName": name})
-    except AwsError as error:
-        if place.stack:
-            is_absent = error.code == "ValidationError"
-            remedy = "correct its name (stack=), or deploy it" if is_absent else error.remedy
-            raise SettingsError(f"stack {name!r} cannot be read: {error.what}", remedy=remedy) from error
-        if isinstance(error, AccessDenied) or error.code == "ValidationError":
-            return {}  # there need not be a stack of this name, nor a right to look
-        raise
-    settings = settings_of_stack(name, reply.get("StackResources") or (), set(place.missing))
+    resources = resources_of(name, ask, is_named=bool(place.stack))
+    settings = settings_of_stack(name, resources, set(place.missing))
     if not place.target.image:  # a task definition has its roles
         settings.pop("task_role", None)
         settings.pop("execution_role", None)
@@ -178,32 +170,15 @@ def _from_stack(place: EcsPlace, ask: Ask) -> Settings:
 
 def settings_of_stack(name: str, resources: Iterable[Mapping[str, Any]], needed: set[str]) -> Settings:
     """What a stack's resources say. Errors: SettingsError if it is not clear which one is meant for what is needed."""
-    by_type: dict[str, dict[str, str]] = {}
-    for resource in resources:
-        if resource.get("PhysicalResourceId") and not resource.get("ResourceStatus", "").startswith("DELETE"):
-            by_type.setdefault(resource["ResourceType"], {})[resource["LogicalResourceId"]] = resource[
-                "PhysicalResourceId"
-            ]
+    by_type = by_types(resources)
     settings: Settings = {}
     for kind, key in _ONE.items():
-        if one := _choose(name, key, by_type.get(kind, {}), key in needed):
+        if one := choose(name, key, by_type.get(kind, {}), key in needed):
             settings[key] = Found(by_type[kind][one], f"stack {name}, resource {one}")
     for kind, key in _MANY.items():
         if many := by_type.get(kind):
             settings[key] = Found(tuple(many.values()), f"stack {name}, resources {', '.join(many)}")
     return settings | _roles(name, by_type.get(_ROLE, {}))
-
-
-def _choose(stack: str, key: str, ids: Mapping[str, str], is_needed: bool) -> str:
-    """The logical id that is meant; "" if there is none, or nobody needs to know."""
-    ours = [one for one in ids if any(word in one.lower() for word in _OURS)]
-    candidates = list(ids) if len(ids) <= 1 else ours
-    if len(candidates) == 1:
-        return candidates[0]
-    if ids and is_needed:
-        what = f"stack {stack!r} has several resources that may be the {key}: {', '.join(ids)}"
-        raise SettingsError(what, remedy=f"name one with {key}=")
-    return ""
 
 
 def _roles(stack: str, roles: Mapping[str, str]) -> Settings:

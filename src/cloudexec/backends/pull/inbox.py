@@ -71,7 +71,7 @@ class Inbox:
 
     def hear(self, report: Report) -> None:
         """Take in a report."""
-        refs = _results_outside(report)
+        refs = results_outside(report)
         fetch = self._loop.begin(self._fetch_all(report.worker, refs)) if refs and self._loop is not None else None
         self._waiting[report.worker].append((report, fetch))
         if fetch is None:
@@ -110,7 +110,7 @@ class Inbox:
         self._on_events(report, self._news.read(report))
 
 
-def _results_outside(report: Report) -> list[BlobRef]:
+def results_outside(report: Report) -> list[BlobRef]:
     """Blobs that hold results or output of a report's outcomes, but for very large ones."""
     refs: list[BlobRef] = []
     for _, outcome in report.outcomes:

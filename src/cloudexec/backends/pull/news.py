@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cloudexec.backends.causes import CAUSES
+from cloudexec.backends.causes import end_of
 from cloudexec.backends.protocol import (
     Event,
     GivenBack,
@@ -24,10 +24,8 @@ from cloudexec.backends.protocol import (
 )
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Cause
-from cloudexec.wire.control import DownCause
 from cloudexec.wire.mail import LaneStop, Report
 from cloudexec.wire.messages import Outcome
-from cloudexec.worker.host.facts import quoted, why_it_ended
 
 _MORE_MEMORY: Final = (
     "give containers more memory_mib or fewer slots, or name larger sizes in which such a call is tried again: "
@@ -181,7 +179,7 @@ class News:
         worker.held.pop(stop.lane, None)
         self._lane_worker.pop(stop.lane, None)
         self._dead_lanes.add(stop.lane)
-        events.append(LaneDown(stop.lane, _end_of(stop), 0))
+        events.append(LaneDown(stop.lane, end_of(stop, _MORE_MEMORY), 0))
         return events
 
 
@@ -193,15 +191,3 @@ def _outcomes(report: Report) -> list[Event]:
     for lane, outcome in report.outcomes:
         by_lane.setdefault(lane, []).append(outcome)
     return [Outcomes(lane, outcomes) for lane, outcomes in by_lane.items()]
-
-
-def _end_of(stop: LaneStop) -> LaneEnd:
-    return LaneEnd(
-        CAUSES.get(stop.why, Cause.CRASH),
-        f"slot {stop.lane} {why_it_ended(stop.why, stop.exitcode)}{quoted(stop.last_words)}",
-        stop.exitcode,
-        stop.killed_call,
-        remedy=_MORE_MEMORY if stop.why == DownCause.OUT_OF_MEMORY else "",
-        stopped=stop.why == DownCause.STOPPED,
-        retired=stop.why == DownCause.RETIRED,
-    )

@@ -71,6 +71,7 @@ Fact = LaneBegan | LaneEnded | WorkerEnded | NoStart | Ended | InitializerRaised
 
 _WHY: Final = {
     DownCause.TIMEOUT: "was killed because the call's timeout_s was over",
+    DownCause.DEADLINE: "was killed because the function's own timeout was near",
     DownCause.STOPPED: "was killed because the call was stopped",
     DownCause.FROZEN: "was suspended (SIGSTOP) and therefore killed",
     DownCause.LOST: "ended with its supervisor",

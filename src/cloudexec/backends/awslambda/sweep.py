@@ -1,0 +1,148 @@
+"""Outcomes of Event invocations: objects that appear below the run's prefix.
+
+Called by: backend.py, on its loop.   Calls: transport.s3.
+Schedule:  one LIST for all events that are waited for: soon at first, then every few seconds.
+Objects:   events/NAME.begun is written by the environment that has claimed the event, and again as its heartbeat;
+           events/NAME.report once, when it is done. Both are removed when they have been read.
+Promise:   who waits gets the report, or a LaneEnd that says why there is none: never begun within the event's
+           greatest age, or begun and silent. Ages are measured here, from one sweep to the next: clocks need not agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from cloudexec.backends.awslambda.discovery import FunctionFacts
+from cloudexec.backends.pull.home import Home
+from cloudexec.errors import CloudexecError
+from cloudexec.ledger.actions import LaneEnd
+from cloudexec.ledger.calls import Cause
+from cloudexec.transport import s3
+from cloudexec.transport.account import AwaitedClient
+from cloudexec.wire.envelope import Seal
+from cloudexec.wire.invocation import open_report
+from cloudexec.wire.mail import Report, decode_report
+
+log = logging.getLogger(__name__)
+
+_FIRST_S: Final = 0.1
+_GROWTH: Final = 1.3
+_SLOWEST_S: Final = 5.0
+_SILENT_BEATS: Final = 4
+_AGE_MARGIN_S: Final = 30.0
+_BEGUN: Final = ".begun"
+_REPORT: Final = ".report"
+
+
+class _Awaited:
+    """One event. `beat`: the heartbeat object as last seen, since `beat_s`."""
+
+    __slots__ = ("beat", "beat_s", "result", "sent_s")
+
+    def __init__(self, result: asyncio.Future[Report | LaneEnd], sent_s: float) -> None:
+        self.result = result
+        self.sent_s = sent_s
+        self.beat = ""
+        self.beat_s = 0.0
+
+
+class Sweep:
+    """Waits for all events of a run. beat_s: how often environments write their heartbeat."""
+
+    def __init__(self, client: AwaitedClient, home: Home, seal: Seal, beat_s: float) -> None:
+        self._client = client
+        self._home = home
+        self._seal = seal
+        self._silent_s = _SILENT_BEATS * beat_s + 5.0
+        self._age_s = 21_600.0
+        self._awaited: dict[str, _Awaited] = {}
+        self._pause_s = _FIRST_S
+        self._has_work = asyncio.Event()
+
+    def learn(self, facts: FunctionFacts) -> None:
+        """How long Lambda keeps an event that it cannot run."""
+        self._age_s = facts.event_age_s + _AGE_MARGIN_S
+
+    def watch(self, name: str) -> asyncio.Future[Report | LaneEnd]:
+        """Wait for the event of this name, which is about to be sent."""
+        result: asyncio.Future[Report | LaneEnd] = asyncio.get_running_loop().create_future()
+        self._awaited[name] = _Awaited(result, time.monotonic())
+        self._pause_s = _FIRST_S
+        self._has_work.set()
+        return result
+
+    def forget(self, name: str) -> None:
+        """It was not sent."""
+        self._awaited.pop(name, None)
+
+    async def keep(self) -> None:
+        """Look again and again."""
+        while True:
+            if not self._awaited:
+                self._has_work.clear()
+                await self._has_work.wait()
+            await asyncio.sleep(self._pause_s)
+            try:
+                await self._look()
+            except CloudexecError as error:
+                log.warning("events of run %s could not be listed, it is tried again: %s", self._home.run_id, error)
+            self._pause_s = min(_SLOWEST_S, self._pause_s * _GROWTH)
+
+    async def _look(self) -> None:
+        begun: dict[str, str] = {}
+        done: list[str] = []
+        after = ""
+        prefix = self._home.key("events/")
+        while True:
+            page = await self._client.call(
+                s3.list_objects(self._home.bucket, prefix, owner=self._home.owner, start_after=after)
+            )
+            for entry in page.objects:
+                name = entry.key[len(prefix) :]
+                if name.endswith(_REPORT):
+                    done.append(name[: -len(_REPORT)])
+                elif name.endswith(_BEGUN):
+                    begun[name[: -len(_BEGUN)]] = f"{entry.etag} {entry.last_modified_s}"
+            if not page.is_truncated:
+                break
+            after = page.objects[-1].key
+        await asyncio.gather(*[self._take(name) for name in done if name in self._awaited])
+        self._bury_silent(begun, time.monotonic())
+
+    async def _take(self, name: str) -> None:
+        """Read a report, and remove what belongs to the event. One that is not ours is left, and not believed."""
+        home, key = self._home, self._home.key(f"events/{name}{_REPORT}")
+        found = await self._client.call(s3.get_object(home.bucket, key, owner=home.owner))
+        try:
+            report = decode_report(open_report(self._seal, found.body))
+        except CloudexecError as error:
+            end = LaneEnd(Cause.LOST, f"event {name} ended with a report that is not its worker's: {error.what}")
+            self._settle(name, end._replace(error="EventDropped"))
+            return
+        self._settle(name, report)
+        try:
+            for end_of_key in (_REPORT, _BEGUN):
+                key = home.key(f"events/{name}{end_of_key}")
+                await self._client.call(s3.delete_object(home.bucket, key, owner=home.owner))
+        except CloudexecError as error:  # removed with the run, at its end
+            log.info("objects of event %s were not removed: %s", name, error)
+
+    def _bury_silent(self, begun: dict[str, str], now_s: float) -> None:
+        for name, awaited in list(self._awaited.items()):
+            beat = begun.get(name, "")
+            if beat != awaited.beat:
+                awaited.beat, awaited.beat_s = beat, now_s
+            if awaited.beat and now_s - awaited.beat_s > self._silent_s:
+                what = f"event {name} began, and its environment has been silent for {now_s - awaited.beat_s:.0f} s"
+                self._settle(name, LaneEnd(Cause.LOST, what, error="EventDropped"))
+            elif not awaited.beat and now_s - awaited.sent_s > self._age_s:
+                what = f"Lambda took event {name}, and had not begun it after {now_s - awaited.sent_s:.0f} s"
+                self._settle(name, LaneEnd(Cause.LOST, what, error="EventDropped"))
+
+    def _settle(self, name: str, end: Report | LaneEnd) -> None:
+        awaited = self._awaited.pop(name, None)
+        if awaited is not None and not awaited.result.done():
+            awaited.result.set_result(end)
