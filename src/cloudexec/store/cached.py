@@ -28,11 +28,18 @@ _ATTEMPTS: Final = 2
 
 
 class CachedStore:
-    """`remote`, with its blobs kept below `roots` (fastest first), `most_bytes` in all."""
+    """`remote`, with its blobs kept below `roots` (fastest first), `most_bytes` in all.
 
-    def __init__(self, remote: Store, roots: Sequence[str | os.PathLike[str]], most_bytes: int) -> None:
+    attic: a directory with what was kept for other runs, whose calls may have changed it. A blob from there is copied,
+    compared with its name, and the copy kept.
+    """
+
+    def __init__(
+        self, remote: Store, roots: Sequence[str | os.PathLike[str]], most_bytes: int, attic: str = ""
+    ) -> None:
         self._remote = remote
         self._local = DirectoryStore(roots)
+        self._attic = DirectoryStore([attic]) if attic else None
         self._most_bytes = most_bytes
 
     @property
@@ -52,7 +59,7 @@ class CachedStore:
             kept = self._kept(name)  # somebody fetched it while we waited
             if kept is not None:
                 return kept
-            content = self._fetch(name, digest)
+            content = self._from_attic(name, digest) or self._fetch(name, digest)
             self._keep(name, content)
         # The mapping of the file shares its memory with all slots; the buffer at hand would be ours alone.
         return self._kept(name) or content
@@ -88,6 +95,19 @@ class CachedStore:
                 os.utime(f"{root}/{name}")  # "used just now", for _make_room; access times are often off
         return content
 
+    def _from_attic(self, name: str, digest: bytes) -> memoryview | None:
+        """What lies there under that name, if it is what the name says; it is gone from there afterwards."""
+        if self._attic is None:
+            return None
+        try:
+            # Copied first: somebody who still has the file open could change it after the comparison.
+            content = memoryview(bytearray(self._attic.get(name)))
+        except (BlobMissing, OSError):
+            return None
+        with contextlib.suppress(OSError):
+            self._attic.delete(name)
+        return content if hashlib.sha256(content).digest() == digest else None
+
     def _fetch(self, name: str, digest: bytes) -> memoryview:
         for _ in range(_ATTEMPTS):
             content = self._remote.get(name)
@@ -105,7 +125,7 @@ class CachedStore:
                 self._local.put(name, [content])
 
     def _make_room(self, n_bytes: int) -> None:
-        blobs = sorted(_blobs_below(self._local.roots))
+        blobs = sorted(_blobs_below([*self._local.roots, *(self._attic.roots if self._attic else ())]))
         used = sum(blob.n_bytes for blob in blobs)
         for blob in blobs:
             if used + n_bytes <= self._most_bytes:

@@ -1,6 +1,7 @@
 """`python -m cloudexec.worker`: start a worker.
 
-Calls: supervisor.serve, which a client on this machine starts with `--control-fd N`, one end of a Unix socket pair;
+Calls: supervisor.serve, which a client on this machine starts with `--control-fd N`, one end of a Unix socket pair
+       (and `--with-bucket`, if it shall import ahead what a bucket asks for);
        agent.main.pull, which a container starts with `--pull`.
 """
 
@@ -11,10 +12,10 @@ import sys
 
 def main(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
-    if len(arguments) == 2 and arguments[0] == "--control-fd":
+    if arguments[:1] == ["--control-fd"] and arguments[2:] in ([], ["--with-bucket"]):
         from cloudexec.worker.supervisor import serve
 
-        return serve(int(arguments[1]))
+        return serve(int(arguments[1]), with_bucket=len(arguments) > 2)
     if arguments == ["--pull"]:
         from cloudexec.worker.agent.main import pull
 

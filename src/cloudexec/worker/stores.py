@@ -17,7 +17,7 @@ _CACHE_BYTES: Final = 8 << 30  # of blobs kept on a worker's disk; Fargate gives
 
 
 def s3_place(bucket: str, owner: str, prefix: str, region: str) -> dict[str, str]:
-    """Where blobs lie, for Setup.store."""
+    """Where blobs lie, for Setup.store. Besides, it may say `attic` and `cache_bytes`: see CachedStore."""
     return {"kind": S3, "bucket": bucket, "owner": owner, "prefix": prefix, "region": region}
 
 
@@ -36,7 +36,8 @@ def open_store(roots: Sequence[str], place: Mapping[str, str]) -> Store:
 
     account = Account.from_environment({**os.environ, "AWS_REGION": place["region"]}, owner=place["owner"])
     remote = S3Store(open_client(account), place["bucket"], place["prefix"], place["owner"])
-    return CachedStore(remote, roots, _CACHE_BYTES)
+    most_bytes = int(place.get("cache_bytes", _CACHE_BYTES))
+    return CachedStore(remote, roots, most_bytes, attic=place.get("attic", ""))
 
 
 def import_ahead(place: Mapping[str, str]) -> None:

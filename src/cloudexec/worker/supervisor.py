@@ -39,7 +39,7 @@ from cloudexec.wire.lane import SlotLane, widen
 from cloudexec.worker.capture import last_words
 from cloudexec.worker.slot import POKE, SlotSettings, run_slot
 from cloudexec.worker.status import NEVER, Status
-from cloudexec.worker.stores import import_ahead
+from cloudexec.worker.stores import S3, import_ahead
 from cloudexec.worker.system import OomCounter, die_with_parent, kill_group, nameless_file, watch_process
 
 FROZEN_GRACE_S: Final = 2.0
@@ -289,9 +289,12 @@ class Supervisor:
                 os.waitpid(slot.pid, 0)
 
 
-def serve(control_fd: int) -> int:
-    """Be a worker for the client at the other end of a Unix socket; the exit code."""
+def serve(control_fd: int, *, with_bucket: bool = False) -> int:
+    """Be a worker for the client at the other end of a Unix socket; the exit code. `with_bucket`: its Setup may take
+    a while, and is likely to name a bucket."""
     control = ControlSocket(socket.socket(fileno=control_fd))
+    if with_bucket:
+        import_ahead({"kind": S3})
     messages = _receive_some(control)
     if not messages or not isinstance(setup := messages.pop(0), Setup):
         return 0

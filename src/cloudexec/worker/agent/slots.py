@@ -1,6 +1,6 @@
 """The worker's slots: what waits is handed to them, what happens in them is told.
 
-Called by: agent.py.   Calls: worker.host; books.py and reporter.py, which it shares with its neighbours.
+Called by: agent.py, awslambda/crew.py.   Calls: worker.host; books.py, which it shares with its neighbours.
 Slots that end are replaced at once; a supervisor that ends is replaced MOST_RESTARTS times. When that does not help,
 `broken` says why, and the agent ends. A supervisor that gives no sign of life while calls run (suspended, say) is
 killed: it would neither keep their time limits nor see their slots end.
@@ -11,16 +11,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, Protocol
 
 from cloudexec.errors import CloudexecError
 from cloudexec.wire.control import DownCause, Setup
 from cloudexec.wire.envelope import Seal
 from cloudexec.wire.mail import LaneStop
 from cloudexec.wire.messages import Outcome, PackedCall, Verdict, encode_batch
-from cloudexec.worker.agent.books import NEVER, Books, Held
+from cloudexec.worker.agent.books import NEVER, Books, Held, Work
 from cloudexec.worker.agent.place import say
-from cloudexec.worker.agent.reporter import Reporter
 from cloudexec.worker.host.facts import (
     Answered,
     Ended,
@@ -33,6 +32,7 @@ from cloudexec.worker.host.facts import (
     described,
 )
 from cloudexec.worker.host.host import Host
+from cloudexec.worker.host.process import Launch
 from cloudexec.worker.system import reap_strangers
 
 STUCK_S: Final = 0.05  # calls wait so long behind a running one before an idle slot may have them
@@ -46,15 +46,45 @@ _PAUSE_S: Final = 0.05
 _PAUSE_MOST_S: Final = 5.0
 
 
+class Told(Protocol):
+    """Who is told what happens in slots; see Reporter."""
+
+    def lane_up(self, lane: str, slot: int) -> None:
+        """A slot has come up."""
+        ...
+
+    def lane_down(self, stop: LaneStop, victim: Work | None) -> None:
+        """A slot has ended, and with it a call of the message `victim`."""
+        ...
+
+    def end(self, lane: str, outcome: Outcome, work: Work | None, *, is_last: bool = True) -> None:
+        """An attempt is over."""
+        ...
+
+    def dropped(self, held: Held) -> None:
+        """A call was struck off before it started."""
+        ...
+
+    def failed_start(self, lane: str, outcome: Outcome) -> None:
+        """The initializer has raised."""
+        ...
+
+
 class Slots:
-    """All slots of a worker. `setup_for`: see Host."""
+    """All slots of a worker. `setup_for`, `launch`: see Host."""
 
     def __init__(
-        self, books: Books, reporter: Reporter, setup_for: Callable[[str], Setup], seal: Seal, worker: str
+        self,
+        books: Books,
+        reporter: Told,
+        setup_for: Callable[[str], Setup],
+        seal: Seal,
+        worker: str,
+        launch: Callable[[], Launch] = Launch,
     ) -> None:
         self._books = books
         self._reporter = reporter
-        self.host = Host(setup_for, seal, f"{worker}.")
+        self.host = Host(setup_for, seal, f"{worker}.", launch)
         self.broken = ""  # why there is no use in going on
         self.has_failed_start = False
         self._began_s = time.monotonic()

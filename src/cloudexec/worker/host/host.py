@@ -42,7 +42,7 @@ from cloudexec.worker.host.facts import (
     how_it_ended,
     quoted,
 )
-from cloudexec.worker.host.process import LaneProcess, WorkerProcess
+from cloudexec.worker.host.process import LaneProcess, Launch, WorkerProcess
 
 _END_WAIT_S: Final = 2.0
 _QUIET_MS: Final = 2.0
@@ -52,10 +52,14 @@ Handler = Callable[[int], list[Fact]]
 
 class Host:
     """Starts supervisors, hands calls to their slots, tells what happened. `setup_for` gives the first message to the
-    supervisor of a given id; ids are `w1`, `w2`, … behind `prefix`."""
+    supervisor of a given id; ids are `w1`, `w2`, … behind `prefix`. `launch` starts its process, or gives one that
+    waits already."""
 
-    def __init__(self, setup_for: Callable[[str], Setup], seal: Seal, prefix: str = "") -> None:
+    def __init__(
+        self, setup_for: Callable[[str], Setup], seal: Seal, prefix: str = "", launch: Callable[[], Launch] = Launch
+    ) -> None:
         self._setup_for = setup_for
+        self._launch = launch
         self._seal = seal
         self._prefix = prefix
         self._workers: dict[str, WorkerProcess] = {}
@@ -191,7 +195,7 @@ class Host:
         self._started += 1
         worker_id = f"{self._prefix}w{self._started}"
         try:
-            worker = WorkerProcess(self._setup_for(worker_id))
+            worker = WorkerProcess(self._setup_for(worker_id), self._launch())
         except OSError as error:
             self._due.append(NoStart(f"worker {worker_id} could not be started: {error}"))
             return None

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from typing import Final
 
 import cloudexec
@@ -22,6 +23,7 @@ _START: Final = (
     "import sys; sys.path[0] = {path!r}; from cloudexec.worker.__main__ import main; sys.exit(main(sys.argv[1:]))"
 )
 _LAST_WORDS_BYTES: Final = 4000
+WITH_BUCKET: Final = "--with-bucket"
 
 
 class LaneProcess:
@@ -42,25 +44,44 @@ class LaneProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-class WorkerProcess:
-    """A worker: started by the constructor, in a session of its own, so that Ctrl-C does not reach it."""
+class Launch:
+    """A supervisor's process, started by the constructor in a session of its own, so that Ctrl-C does not reach it.
+    It imports what it needs and waits for its Setup: it may be started before there is one, and need not be used.
 
-    def __init__(self, setup: Setup) -> None:
-        self.id = setup.worker_id
-        self.lanes: dict[int, LaneProcess] = {}
-        self.bell: int | None = None
-        self._words = open(nameless_file(), "r+b")  # noqa: SIM115 - closed by close()
+    hidden: variables that it and its slots shall not see. with_bucket: it imports what a bucket asks for, too.
+    """
+
+    def __init__(self, *, hidden: Collection[str] = (), with_bucket: bool = False) -> None:
+        self.words = open(nameless_file(), "r+b")  # noqa: SIM115 - closed by WorkerProcess
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                _command(theirs.fileno()),
+            self.process = subprocess.Popen(
+                _command(theirs.fileno(), with_bucket),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=self._words,
-                stderr=self._words,
+                stdout=self.words,
+                stderr=self.words,
+                env={k: v for k, v in os.environ.items() if k not in hidden} if hidden else None,
                 start_new_session=True,
             )
         self.control = ControlSocket(ours)
+
+    def discard(self) -> None:
+        """End it unused."""
+        self.process.kill()
+        self.process.wait()
+        self.control.close()
+        self.words.close()
+
+
+class WorkerProcess:
+    """A worker: what was launched, and its lanes."""
+
+    def __init__(self, setup: Setup, launch: Launch) -> None:
+        self.id = setup.worker_id
+        self.lanes: dict[int, LaneProcess] = {}
+        self.bell: int | None = None
+        self._words, self._process, self.control = launch.words, launch.process, launch.control
         self.control.send(setup)
 
     @property
@@ -103,7 +124,8 @@ class WorkerProcess:
         self._words.close()
 
 
-def _command(control_fd: int) -> list[str]:
+def _command(control_fd: int, with_bucket: bool) -> list[str]:
     package_home = os.path.dirname(os.path.dirname(os.path.abspath(cloudexec.__file__)))
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    return [sys.executable, *flags, "-c", _START.format(path=package_home), "--control-fd", str(control_fd)]
+    more = [WITH_BUCKET] if with_bucket else []
+    return [sys.executable, *flags, "-c", _START.format(path=package_home), "--control-fd", str(control_fd), *more]

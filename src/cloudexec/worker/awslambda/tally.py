@@ -1,0 +1,140 @@
+"""What became of each call of a batch, gathered while it runs; the report of it. Pure.
+
+Called by: worker.agent.slots, which tells; crew.py, which asks.   Calls: wire.mail for what a report is.
+Every call of the batch stands in exactly one of the report's outcomes, down, requeued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from cloudexec.errors import PayloadTooLarge
+from cloudexec.wire.control import DownCause
+from cloudexec.wire.envelope import Kind, Seal
+from cloudexec.wire.mail import LaneStop, Report, encode_report
+from cloudexec.wire.messages import Batch, Outcome, Verdict
+from cloudexec.worker.agent.books import Held, Work
+
+_NOTHING: Final = Batch([], (0, 0), "")
+
+
+class Tally:
+    """One batch at a time; see worker.agent.slots.Told."""
+
+    def __init__(self) -> None:
+        self.begin(_NOTHING)
+
+    def begin(self, batch: Batch) -> None:
+        """A new batch; what an earlier one left is forgotten."""
+        self._attempts = {call.number: call.attempt for call in batch.calls}
+        self._outcomes: dict[int, tuple[str, Outcome]] = {}
+        self._down: dict[int, LaneStop] = {}
+        self._failed: tuple[str, Outcome] | None = None
+        self._stopped: frozenset[int] = frozenset()
+        self._ending = ""
+        self._why = ""
+        self.leaving = ""
+
+    # --- what slots tell ---
+
+    def lane_up(self, lane: str, slot: int) -> None:
+        """Lanes of an environment are its own business."""
+
+    def lane_down(self, stop: LaneStop, victim: Work | None) -> None:
+        """A slot has ended; it counts if a call of the batch ended with it."""
+        number = stop.running_call
+        if not self._is_open(number):
+            return
+        if self._why and stop.why == DownCause.STOPPED and number not in self._stopped:
+            words = f"{self._why}\n{stop.last_words}" if stop.last_words else self._why
+            stop = stop._replace(why=self._ending, last_words=words)
+        self._down[number] = stop
+
+    def end(self, lane: str, outcome: Outcome, work: Work | None, *, is_last: bool = True) -> None:
+        """An attempt is over."""
+        if self._is_open(outcome.number):
+            self._outcomes[outcome.number] = lane, outcome
+
+    def dropped(self, held: Held) -> None:
+        """A call was struck off before it started: it is given back."""
+
+    def failed_start(self, lane: str, outcome: Outcome) -> None:
+        """The initializer has raised."""
+        self._failed = lane, outcome
+
+    # --- what the crew says ---
+
+    def stops(self, numbers: frozenset[int]) -> None:
+        """The client wants these calls to end."""
+        self._stopped = numbers
+
+    def ends_all(self, cause: str, why: str) -> None:
+        """What is killed from now on is killed for this reason; `cause` is one of DownCause."""
+        self._ending, self._why = cause, why
+
+    def killed(self, lane: str, held: Held) -> None:
+        """A call was running when all slots were killed; `lane` is a name that no other lane has."""
+        why = self._ending or DownCause.LOST
+        words = self._why or self.leaving
+        self.lane_down(LaneStop(lane, -9, why, held.number if self._ending else 0, held.number, words, []), None)
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether any call of the batch has ended."""
+        return bool(self._outcomes or self._down)
+
+    # --- the report ---
+
+    def report(self, worker: str, number: int, facts: Mapping[str, str]) -> Report:
+        """What became of the batch. Calls that have no end are given back.
+
+        An initializer that raised is told when no call has ended: no other outcome may stand beside it. Otherwise it
+        will raise again, for those that are given back.
+        """
+        given_back = [(number, attempt) for number, attempt in self._attempts.items() if self._is_open(number)]
+        report = Report(
+            worker,
+            number,
+            down=list(self._down.values()),
+            outcomes=list(self._outcomes.values()),
+            requeued=given_back,
+            facts=facts,
+        )
+        if self._failed is None:
+            return report._replace(leaving=self.leaving, broken=bool(self.leaving))
+        if self._outcomes:
+            return report
+        why = "the initializer raised an exception"
+        return report._replace(outcomes=[self._failed], failed_start=True, leaving=why, broken=True)
+
+    def _is_open(self, number: int) -> bool:
+        return number in self._attempts and number not in self._outcomes and number not in self._down
+
+
+def fit(seal: Seal, report: Report, most_bytes: int, remedy: str | None = None) -> bytes:
+    """The sealed report; outcomes that make it longer than `most_bytes` are replaced by what says so, the largest
+    first."""
+    outcomes = list(report.outcomes)
+    by_size = sorted(range(len(outcomes)), key=lambda index: _size(outcomes[index][1]))
+    while len(sealed := seal.close(Kind.REPORT, encode_report(report._replace(outcomes=outcomes)))) > most_bytes:
+        excess = len(sealed) - most_bytes
+        if not by_size:
+            break
+        while by_size and excess > 0:
+            lane, outcome = outcomes[index := by_size.pop()]
+            outcomes[index] = lane, _refused(outcome, remedy)
+            excess -= _size(outcome)
+    return sealed
+
+
+def _size(outcome: Outcome) -> int:
+    return len(outcome.value) + len(outcome.out)
+
+
+def _refused(outcome: Outcome, remedy: str | None) -> Outcome:
+    from cloudexec.serialization.failures import pack_failure
+
+    kind = "result" if outcome.verdict is Verdict.RETURNED else "exception"
+    what = f"the call's {kind} and output take {_size(outcome):,} bytes, more than an invocation's answer carries"
+    return outcome._replace(verdict=Verdict.REFUSED, value=pack_failure(PayloadTooLarge(what, remedy=remedy)), out=b"")
