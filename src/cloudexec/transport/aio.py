@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,7 @@ from cloudexec.transport.account import Account
 from cloudexec.transport.conversation import Lost, Pause, Renew, Send, conversation
 from cloudexec.transport.endpoints import Target
 from cloudexec.transport.http1 import AnswerReader, BadAnswer
+from cloudexec.transport.keepalive import keep_alive
 from cloudexec.transport.operation import Operation, Reply
 from cloudexec.transport.retrying import RetryBudget, RetryPolicy
 
@@ -37,12 +39,14 @@ class AsyncClient:
         policy: RetryPolicy | None = None,
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 60.0,
+        fresh_idle_s: float = 20.0,
     ) -> None:
         self.account = account
         self._policy = policy or RetryPolicy()
         self._budget = RetryBudget()
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
+        self._fresh_idle_s = fresh_idle_s
         self._free = asyncio.Semaphore(max_connections)
         self._idle: defaultdict[Target, list[_Connection]] = defaultdict(list)
         self._open: set[_Connection] = set()
@@ -103,7 +107,7 @@ class AsyncClient:
         if self._is_closed:
             return Lost("the client was closed", ambiguous=False)
         idle = self._idle[step.target]
-        connection = None if step.is_new else _first_alive(idle)
+        connection = None if step.is_new else self._first_alive(idle, step.once)
         if connection is None:
             try:
                 connection = await asyncio.wait_for(self._connect(step.target), self._connect_timeout_s)
@@ -118,10 +122,21 @@ class AsyncClient:
             connection.close()
             raise
         if connection.stays and not self._is_closed:
+            connection.used_s = monotonic()
             idle.append(connection)
         else:
             connection.close()
         return answer
+
+    def _first_alive(self, idle: list[_Connection], once: bool) -> _Connection | None:
+        while idle:
+            connection = idle.pop()  # the one used last
+            if not connection.is_alive():
+                continue
+            if not once or monotonic() - connection.used_s < self._fresh_idle_s:
+                return connection
+            connection.close()
+        return None
 
     async def _connect(self, target: Target) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -150,11 +165,14 @@ class _Connection(asyncio.Protocol):
         self._reader: AnswerReader | None = None
         self._answered: asyncio.Future[Reply | Lost] | None = None
         self._may_write: asyncio.Future[None] | None = None  # exists while the socket takes no more
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline_s = self._timeout_s = 0.0
         self._has_sent = False
         self._was_used = False
         self._has_ended = False
         self.closed: asyncio.Future[None] = loop.create_future()
         self.stays = False
+        self.used_s = 0.0
 
     async def exchange(self, step: Send, timeout_s: float) -> Reply | Lost:
         """Send the request and read its answer; afterwards `stays` says whether the connection is good for more."""
@@ -164,7 +182,7 @@ class _Connection(asyncio.Protocol):
         self.stays, self._has_sent = False, False
         answered: asyncio.Future[Reply | Lost] = self._loop.create_future()
         self._answered = answered
-        timer = self._loop.call_later(timeout_s, self._lose, f"no answer in {timeout_s:g} s")
+        self._watch(timeout_s)
         try:
             if len(step.pieces) <= 1 and (not step.pieces or len(step.pieces[0]) <= _JOINED_BYTES):
                 transport.write(b"".join((step.head, *step.pieces)))
@@ -173,8 +191,27 @@ class _Connection(asyncio.Protocol):
             self._has_sent = True
             return await answered
         finally:
-            timer.cancel()
             self._reader, self._answered, self._was_used = None, None, True
+
+    def _watch(self, timeout_s: float) -> None:
+        """Give the request under way so long. One timer serves many requests: to make and cancel one would cost each as
+        much as its signature."""
+        self._timeout_s = timeout_s
+        self._deadline_s = self._loop.time() + timeout_s
+        if self._timer is not None and self._timer.when() > self._deadline_s:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._answered is None:
+            return
+        if self._loop.time() < self._deadline_s:
+            self._timer = self._loop.call_at(self._deadline_s, self._look)
+        else:
+            self._lose(f"no answer in {self._timeout_s:g} s")
 
     async def _write_pieces(
         self, transport: asyncio.Transport, step: Send, answered: asyncio.Future[Reply | Lost]
@@ -214,6 +251,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        keep_alive(transport.get_extra_info("socket"))
         self._registry.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -239,6 +277,8 @@ class _Connection(asyncio.Protocol):
         self._has_ended = True
         self._lose_at_end(error)
         self._registry.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()  # until Python 3.11, TLS transports complain if nobody has closed them
         if self._may_write is not None:
@@ -253,14 +293,6 @@ class _Connection(asyncio.Protocol):
         waiting, self._may_write = self._may_write, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
-
-
-def _first_alive(idle: list[_Connection]) -> _Connection | None:
-    while idle:
-        connection = idle.pop()
-        if connection.is_alive():
-            return connection
-    return None
 
 
 def _is_ambiguous(answer: Any) -> bool:

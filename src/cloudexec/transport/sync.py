@@ -22,6 +22,7 @@ from cloudexec.transport.account import Account
 from cloudexec.transport.conversation import Lost, Pause, Renew, Send, conversation
 from cloudexec.transport.endpoints import Target
 from cloudexec.transport.http1 import AnswerReader, BadAnswer
+from cloudexec.transport.keepalive import keep_alive
 from cloudexec.transport.operation import Buffer, Operation, Reply
 from cloudexec.transport.retrying import RetryBudget, RetryPolicy
 
@@ -52,6 +53,7 @@ class SyncClient:
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 60.0,
         most_idle: int = 64,
+        fresh_idle_s: float = 20.0,
     ) -> None:
         self.account = account
         self._policy = policy or RetryPolicy()
@@ -59,6 +61,7 @@ class SyncClient:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._most_idle = most_idle
+        self._fresh_idle_s = fresh_idle_s
         self._closing = threading.Event()
         self._is_closed = False  # the same, without the price of asking an Event for each request
         self._idle: defaultdict[Target, list[_Connection]] = defaultdict(list)
@@ -109,7 +112,7 @@ class SyncClient:
             self._forget()
         idle = self._idle[step.target]
         try:
-            connection = None if step.is_new else _first_alive(idle)
+            connection = None if step.is_new else self._first_alive(idle, step.once)
             connection = connection or _connect(step.target, self.account.ca_bundle, self._connect_timeout_s)
         except OSError as error:
             return _not_connected(step.target, error)
@@ -131,6 +134,20 @@ class SyncClient:
         if self._is_closed:
             self.close()  # it may have missed the connection that has just become idle
         return answer
+
+    def _first_alive(self, idle: list[_Connection], once: bool) -> _Connection | None:
+        while True:
+            try:
+                connection = idle.pop()  # the one used last; another thread may have taken the one that we saw
+            except IndexError:
+                return None
+            idle_s = monotonic() - connection.used_s
+            if once and idle_s >= self._fresh_idle_s:
+                connection.close()
+            elif (idle_s < _LOOK_AFTER_S and not once) or not connection.is_stale():
+                return connection
+            else:
+                connection.close()
 
     def _forget(self) -> None:
         """We are a child: close its copies of the sockets, which the parent goes on using."""
@@ -253,22 +270,11 @@ def _send_vectors(connected: socket.socket, buffers: list[memoryview]) -> None:
             buffers[first] = buffers[first][sent:]
 
 
-def _first_alive(idle: list[_Connection]) -> _Connection | None:
-    while True:
-        try:
-            connection = idle.pop()  # the one used last; another thread may have taken the one that we saw
-        except IndexError:
-            return None
-        if monotonic() - connection.used_s < _LOOK_AFTER_S or not connection.is_stale():
-            return connection
-        connection.close()
-
-
 def _connect(target: Target, ca_bundle: str, timeout_s: float) -> _Connection:
     connected = socket.create_connection((target.host, target.port), timeout=timeout_s)
     try:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(connected)
         if target.is_tls:
             from cloudexec.transport.tls import shared_context
 
