@@ -1,5 +1,7 @@
 """How many invocations may be in flight, as Lambda takes and refuses them."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ def test_then_it_grows_at_lambdas_own_rate_while_nothing_is_refused():
         now_s = float(second)
         widths.append(admission.allowed(now_s))
     assert widths[-1] - widths[-2] == RAMP_PER_S
-    assert all(later > earlier for earlier, later in zip(widths, widths[1:], strict=False))
+    assert all(later > earlier for earlier, later in itertools.pairwise(widths))
 
 
 def test_several_functions_have_a_ramp_each():
