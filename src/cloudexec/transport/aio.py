@@ -25,6 +25,7 @@ from cloudexec.transport.retrying import RetryBudget, RetryPolicy
 
 T = TypeVar("T")
 _JOINED_BYTES: Final = 64 << 10
+_RECEIVE_BYTES: Final = 64 << 10
 _WRITE_BYTES: Final = 256 << 10  # what a transport is given at once; it copies what the socket does not take
 
 
@@ -51,6 +52,7 @@ class AsyncClient:
         self._idle: defaultdict[Target, list[_Connection]] = defaultdict(list)
         self._open: set[_Connection] = set()
         self._pauses: set[asyncio.Task[None]] = set()
+        self._scratch = memoryview(bytearray(_RECEIVE_BYTES))
         self._is_closed = False
 
     async def call(self, operation: Operation[T]) -> T:
@@ -146,7 +148,7 @@ class AsyncClient:
 
             context = shared_context(self.account.ca_bundle)
         _, connection = await loop.create_connection(
-            lambda: _Connection(loop, self._open),
+            lambda: _Connection(loop, self._open, self._scratch),
             target.host,
             target.port,
             ssl=context,
@@ -155,11 +157,13 @@ class AsyncClient:
         return connection
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One socket, which carries one request at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, registry: set[_Connection]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, registry: set[_Connection], scratch: memoryview) -> None:
         self._loop = loop
+        self._scratch = scratch  # of the client: what arrives is taken out of it at once
+        self._is_room = False  # whether what arrives is written where it belongs, without a copy
         self._registry = registry
         self._transport: asyncio.Transport | None = None
         self._reader: AnswerReader | None = None
@@ -254,13 +258,18 @@ class _Connection(asyncio.Protocol):
         keep_alive(transport.get_extra_info("socket"))
         self._registry.add(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        room = self._reader.room() if self._reader is not None else None
+        self._is_room = room is not None
+        return self._scratch if room is None else room
+
+    def buffer_updated(self, count: int) -> None:
         reader, answered = self._reader, self._answered
         if reader is None or answered is None or answered.done():
             self.close()  # nobody asked for this
             return
         try:
-            if reader.feed(data):
+            if reader.filled(count) if self._is_room else reader.feed(bytes(self._scratch[:count])):
                 self.stays = reader.stays and self._has_sent
                 answered.set_result(reader.reply())
         except BadAnswer as error:
