@@ -69,6 +69,7 @@ log = logging.getLogger(__name__)
 
 WORKER: Final = "lambda"
 _CONTROL_AFTER_S: Final = 1.0  # an invocation that is in flight so long is worth a heartbeat object
+_MOST_BROKEN: Final = 3
 _FETCHES_AT_ONCE: Final = 64
 _READ_MARGIN_S: Final = 30.0  # answers may take so much longer than the function's timeout
 _LAST_UPLOADS_S: Final = 30.0
@@ -143,6 +144,7 @@ class LambdaBackend:
         self._flights: dict[str, _Flight] = {}  # by lane, in the order in which they began
         self._lanes: dict[str, str] = {}  # with their functions
         self._n_named = 0
+        self._n_broken = 0  # environments in a row that could not run calls
         self._wanted = 0
         self._fetched: dict[str, memoryview] = {}
         self._woken = False
@@ -423,9 +425,18 @@ class LambdaBackend:
         """What a report tells; the results that it names are fetched first, so that the engine need not wait."""
         if plan.home is not None and (refs := results_outside(report)):
             await asyncio.gather(*[self._fetch(plan.home, ref) for ref in refs])
-        if report.leaving and report.broken:
-            log.warning("run %s: an environment cannot go on: %s", self._run_id, report.leaving)
+        if report.broken and not report.failed_start:
+            self._count_broken(report.leaving)
+        elif report.outcomes:
+            self._n_broken = 0
         return read_report(lane, report, calls, plan.facts.timeout_s)
+
+    def _count_broken(self, why: str) -> None:
+        """An environment cannot go on; where one after another cannot, no call will ever run."""
+        self._n_broken += 1
+        log.warning("run %s: an environment cannot go on: %s", self._run_id, why)
+        if self._n_broken >= _MOST_BROKEN:
+            self._break(WorkerStartFailed(f"{self._n_broken} environments in a row cannot go on; the last one: {why}"))
 
     async def _fetch(self, home: Home, ref: BlobRef) -> None:
         assert self._client is not None
