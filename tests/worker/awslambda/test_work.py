@@ -262,7 +262,9 @@ def test_without_a_bucket_a_large_result_lies_in_the_answer(caller):
 
 
 def test_without_a_bucket_a_result_above_the_answer_s_limit_is_refused_and_its_neighbours_arrive(caller):
-    report = caller.run(caller.call(calls.double, 1), caller.call(deeds.text_of, 7_000_000), caller.call(calls.double, 2))
+    report = caller.run(
+        caller.call(calls.double, 1), caller.call(deeds.text_of, 7_000_000), caller.call(calls.double, 2)
+    )
     values = caller.values(report)
     assert (values[1], values[3]) == (2, 4)
     assert isinstance(values[2], PayloadTooLarge)
@@ -297,5 +299,3 @@ def test_nothing_secret_is_logged(caller, capfd):
     caller.run(caller.call(calls.double, "argument"))
     caller.run(caller.call(os._exit, 3))
     assert caller.key.hex() not in capfd.readouterr().err
-
-

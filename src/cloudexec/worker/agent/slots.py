@@ -71,7 +71,7 @@ class Told(Protocol):
 
 
 class Slots:
-    """All slots of a worker. `setup_for`, `launch`: see Host."""
+    """All slots of a worker. `setup_for`, `launch`, `gives`: see Host. `most_barren`: when to give up."""
 
     def __init__(
         self,
@@ -81,10 +81,14 @@ class Slots:
         seal: Seal,
         worker: str,
         launch: Callable[[], Launch] = Launch,
+        *,
+        gives: bool = True,
+        most_barren: int = MOST_BARREN,
     ) -> None:
+        self._most_barren = most_barren
         self._books = books
         self._reporter = reporter
-        self.host = Host(setup_for, seal, f"{worker}.", launch)
+        self.host = Host(setup_for, seal, f"{worker}.", launch, gives=gives)
         self.broken = ""  # why there is no use in going on
         self.has_failed_start = False
         self._began_s = time.monotonic()
@@ -223,7 +227,7 @@ class Slots:
     def _count_barren(self, detail: str, now_s: float) -> None:
         """A slot has ended without having run anything: try again, after a while if that happens often."""
         self._barren += 1
-        if self._barren > MOST_BARREN:
+        if self._barren > self._most_barren:
             self.broken = f"{self._barren} slots ended before they ran anything; the last one: {detail}"
         often = self._barren - 2 * self._books.n_slots
         pause_s = min(_PAUSE_MOST_S, _PAUSE_S * 2.0**often) if often > 0 else 0.0

@@ -27,8 +27,10 @@ from cloudexec.worker.awslambda.watch import Watch
 from cloudexec.worker.host.process import Launch
 
 KILL_WITHIN_S: Final = 2.0  # else the supervisor is killed with all slots
+MOST_BARREN: Final = 6  # slots in a row that end without having run anything: two seconds, which somebody pays for
 _KILL_AGAIN_S: Final = 0.05  # a call may have been about to begin
 _LOOK_S: Final = 60.0
+_COMING_S: Final = 0.2
 MOST_IDLE: Final = 3  # invocations in a row that ended by the clock before a slot had begun a call
 
 
@@ -49,7 +51,14 @@ class Crew:
         self.tally = Tally()
         self._books = Books(n_slots, setup.max_tasks_per_child)
         self._slots = Slots(
-            self._books, self.tally, lambda id: setup._replace(worker_id=id), self._seal, worker, launch
+            self._books,
+            self.tally,
+            lambda id: setup._replace(worker_id=id),
+            self._seal,
+            worker,
+            launch,
+            gives=False,  # what has not started must be known exactly: it is given back at no cost
+            most_barren=MOST_BARREN,
         )
         self._is_started = False
         self._n_idle = 0
@@ -86,10 +95,17 @@ class Crew:
 
     def close(self) -> None:
         """End all slots."""
+        if self._is_started and not self.is_over:
+            self._await_slots(time.monotonic() + _COMING_S)
         self.is_over = True
         if self._watch is not None:
             self._slots.host.unwatch(self._watch.fd)
         self._slots.close()
+
+    def _await_slots(self, until_s: float) -> None:
+        """Slots that are on their way would not hear that they are not needed, and be waited for."""
+        while len(self._books.lanes) < self._books.n_slots and (now_s := time.monotonic()) < until_s:
+            self._absorb(until_s - now_s)
 
     def _work(self) -> None:
         while True:

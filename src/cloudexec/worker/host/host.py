@@ -53,11 +53,19 @@ Handler = Callable[[int], list[Fact]]
 class Host:
     """Starts supervisors, hands calls to their slots, tells what happened. `setup_for` gives the first message to the
     supervisor of a given id; ids are `w1`, `w2`, … behind `prefix`. `launch` starts its process, or gives one that
-    waits already."""
+    waits already. `gives`: a single call for an idle slot counts as started at once, which is quicker; without, that
+    one can be taken back, too, while the slot is busy with its initializer."""
 
     def __init__(
-        self, setup_for: Callable[[str], Setup], seal: Seal, prefix: str = "", launch: Callable[[], Launch] = Launch
+        self,
+        setup_for: Callable[[str], Setup],
+        seal: Seal,
+        prefix: str = "",
+        launch: Callable[[], Launch] = Launch,
+        *,
+        gives: bool = True,
     ) -> None:
+        self._gives = gives
         self._setup_for = setup_for
         self._launch = launch
         self._seal = seal
@@ -97,7 +105,7 @@ class Host:
         entry = self._lanes.get(lane)
         if entry is not None:
             feeder = entry[1].feeder
-            if len(numbers) == 1 and feeder.is_idle:
+            if self._gives and len(numbers) == 1 and feeder.is_idle:
                 feeder.give(body, numbers[0], attachments)
             else:
                 feeder.place(body, len(numbers), attachments)

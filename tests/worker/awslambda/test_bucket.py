@@ -1,0 +1,211 @@
+"""What an invocation does with a bucket: stored batches and answers, blobs, the client's orders, Event invocations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cloudexec.ids import BlobRef
+from cloudexec.wire.control import DownCause
+from cloudexec.wire.envelope import Seal, new_key
+from tests.contract import calls
+from tests.worker.agent import deeds
+
+
+@pytest.fixture
+def caller(caller_with_bucket):
+    """All tests here have a bucket."""
+    return caller_with_bucket
+
+
+def test_a_batch_may_lie_in_the_bucket(caller):
+    report = caller.report_in(caller.invoke(caller.event_stored(caller.call(calls.double, 4))))
+    assert caller.values(report) == {1: 8}
+
+
+def test_a_stored_batch_with_another_signature_is_refused(caller):
+    event = caller.event_stored(caller.call(calls.double, 4))
+    caller.store.put("batches/1", [Seal(new_key()).close(1, b"")])
+    assert caller.answer_in(caller.invoke(event)).refused_error == "SignatureError"
+
+
+def test_a_stored_batch_that_is_not_there_is_refused(caller):
+    event = caller.event_stored(caller.call(calls.double, 4))
+    caller.store.delete("batches/1")
+    assert caller.answer_in(caller.invoke(event)).refused_error == "BlobMissing"
+
+
+def test_a_large_result_is_a_blob(caller):
+    answer = caller.invoke(caller.event(caller.call(text_buffer, 1_000_000)))
+    assert len(json.dumps(answer)) < 5000
+    assert len(caller.values(caller.report_in(answer))[1]) == 1_000_000
+
+
+def text_buffer(size: int) -> bytearray:
+    return bytearray(b"x" * size)
+
+
+def test_an_answer_above_the_limit_is_stored_and_named(caller):
+    batch = [caller.call(deeds.text_of, 200_000) for _ in range(30)]
+    answer = caller.invoke(caller.event(*batch), request_id="11111111-2222")
+    assert answer == {"stored": "answers/11111111-2222"}
+    assert len(caller.values(caller.report_in(answer))) == 30
+
+
+def test_an_initializer_may_be_a_blob(caller):
+    name = caller.store.put_blob(memoryview(caller.initializer(deeds.warm_up, "text"))).name
+    report = caller.run(caller.call(deeds.warmth), initializer_blob=name)
+    assert list(caller.values(report).values()) == [["text"]]
+
+
+def test_an_initializer_that_is_not_there_is_refused(caller):
+    name = BlobRef(hashlib.sha256(b"").digest(), 0).name
+    answer = caller.answer_in(caller.invoke(caller.event(caller.call(calls.double, 1), initializer_blob=name)))
+    assert answer.refused_error == "BlobMissing"
+
+
+# --- caches ---
+
+
+def kept(caller) -> list[Path]:
+    """Blobs of ended runs."""
+    return list((caller.directory / "cache" / "attic" / "blobs").iterdir())
+
+
+def n_bytes(content: bytearray) -> int:
+    return len(content)
+
+
+def test_a_blob_of_an_ended_run_is_used_again_by_its_name(caller):
+    argument = bytearray(os.urandom(300_000))
+    call = caller.call(n_bytes, argument)
+    caller.run(call)
+    caller.another_run()
+    caller.run(caller.call(calls.double, 1))
+    assert len(kept(caller)) == 1
+    name = f"blobs/{kept(caller)[0].name}"
+    caller.store.delete(name)  # so that it can come from nowhere else
+    assert caller.values(caller.run(call)) == {call.number: 300_000}
+
+
+def test_a_blob_that_an_ended_run_has_tampered_with_is_not_believed(caller):
+    argument = bytearray(os.urandom(300_000))
+    call = caller.call(hashlib_of, argument)
+    caller.run(call)
+    caller.another_run()
+    caller.run(caller.call(calls.double, 1))
+    (path,) = kept(caller)
+    path.write_bytes(b"y" * 300_000)
+    assert caller.values(caller.run(call)) == {call.number: hashlib.sha256(argument).hexdigest()}
+
+
+def hashlib_of(content: bytearray) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_what_an_earlier_process_left_goes_into_the_attic(caller):
+    left = caller.directory / "cache" / "0123"
+    (left / "blobs").mkdir(parents=True)
+    (left / "modules").mkdir()
+    (left / "blobs" / "aa").write_bytes(b"old")
+    (caller.directory / "cache").chmod(0o700)
+    caller.run(caller.call(calls.double, 1))
+    assert [path.name for path in kept(caller)] == ["aa"]
+    assert not left.exists()
+
+
+def test_a_cache_directory_that_others_can_write_to_is_left_alone(caller):
+    base = caller.directory / "cache"
+    base.mkdir()
+    base.chmod(0o777)
+    caller.run(caller.call(calls.double, 1))
+    assert not list(base.iterdir())
+    assert caller.environment.caches.attic.startswith(f"{base}-")
+
+
+def test_the_cache_of_all_runs_together_is_bounded(caller):
+    caller.run(caller.call(calls.double, 1))
+    caller.environment.caches.most_bytes = 700_000
+    for _ in range(4):
+        caller.another_run()
+        caller.run(caller.call(n_bytes, bytearray(os.urandom(300_000))))
+    files = [path for path in (caller.directory / "cache").rglob("blobs/*") if path.is_file()]
+    assert 1 <= len(files) <= 2
+
+
+# --- orders ---
+
+QUICK = {"control_after_s": 0.05, "control_every_s": 0.05}
+
+
+def later(seconds: float, act, *args, **kwargs) -> threading.Timer:
+    timer = threading.Timer(seconds, act, args, kwargs)
+    timer.start()
+    return timer
+
+
+def test_a_call_that_the_client_stops_is_killed_and_its_neighbours_run(caller):
+    stopped, waits = caller.call(calls.sleep, 60.0), caller.call(calls.double, 2)
+    timer = later(0.2, caller.control, stops=[stopped.number])
+    report = caller.run(stopped, waits, **QUICK)
+    timer.join()
+    (stop,) = report.down
+    assert (stop.why, stop.killed_call) == (DownCause.STOPPED, stopped.number)
+    assert caller.values(report) == {waits.number: 4}
+
+
+def test_a_stopped_call_that_has_not_begun_is_given_back(caller):
+    runs, waits = caller.call(calls.sleep, 0.6), caller.call(calls.double, 2)
+    caller.control(stops=[waits.number])
+    report = caller.run(runs, waits, **QUICK)
+    assert (list(caller.values(report)), report.requeued) == ([runs.number], [(waits.number, 1)])
+
+
+@pytest.mark.parametrize("who", ["*", "0123456789abcdef0123456789abcdef"])
+def test_told_to_leave_the_worker_kills_all_and_answers(caller, who):
+    caller.run(caller.call(calls.double, 1), **QUICK)  # so that the slot is up
+    runs, waits = caller.call(calls.sleep, 60.0), caller.call(calls.double, 2)
+    caller.control(leave=[who])
+    report = caller.run(runs, waits, **QUICK)
+    (stop,) = report.down
+    assert stop.why == DownCause.STOPPED
+    assert "leave" in stop.last_words
+    assert report.requeued == [(waits.number, 1)]
+
+
+def test_another_worker_s_order_to_leave_is_not_for_this_one(caller):
+    caller.control(leave=["another"])
+    assert caller.values(caller.run(caller.call(calls.sleep, 0.4), **QUICK))
+
+
+def test_calls_of_a_client_that_gives_no_sign_of_life_are_killed(caller):
+    caller.control()
+    (stop,) = caller.run(caller.call(calls.sleep, 60.0), stale_s=0.5, **QUICK).down
+    assert stop.why == DownCause.STOPPED
+    assert "no sign of life" in stop.last_words
+
+
+def test_without_a_control_object_calls_run_on(caller):
+    assert caller.values(caller.run(caller.call(calls.sleep, 0.6), stale_s=0.2, **QUICK))
+
+
+def test_the_invocation_itself_is_a_sign_of_life(caller):
+    caller.control()
+    time.sleep(1.1)
+    assert caller.values(caller.run(caller.call(calls.sleep, 0.5), stale_s=1.0, **QUICK))
+
+
+def test_orders_with_another_signature_are_not_obeyed(caller):
+    caller.control(seal=Seal(new_key()), leave=["*"])
+    assert caller.values(caller.run(caller.call(calls.sleep, 0.4), **QUICK))
+
+
+def test_short_calls_ask_for_nothing(caller):
+    caller.run(caller.call(calls.double, 1))
+    assert not caller.environment._couriers
