@@ -49,7 +49,8 @@ def _long_calls(measure: str, over: Row) -> list[Row]:
         Row("  requests, both sides", "$/10,000", measure, "dollars", at_most(0.0025)),
         Row("  requests of the client", "/call", measure, "requests"),
         Row("  memory of the client, peak", "MB", measure, "peak_mb", at_most(150)),
-        Row("  invocations refused", "/call", measure, "throttled"),
+        Row("  environments at once, most", "", measure, "most_busy"),
+        Row("  invocations refused", "/call", measure, "refused"),
         Row("  CPU of the emulator", "CPUs", measure, "bed_cpu"),
     ]
 
@@ -61,9 +62,11 @@ ROWS: Final = [
     Row("  again, with the connections there", "s", "again:1000:0.0", "wall_s"),
     Row("  CPU of the client", "ms/call", _NOOPS, "cpu_ms"),
     Row("  requests, both sides", "$/10,000", _NOOPS, "dollars"),
+    Row("  CPU of the emulator", "CPUs", _NOOPS, "bed_cpu"),
     Row("10,000 calls of 1 ms, submit: wall", "ms/call", _SMALL, "wall_ms", at_most(0.05)),
     Row("  CPU of the client", "ms/call", _SMALL, "cpu_ms", at_most(0.05)),
     Row("  requests, both sides", "$/10,000", _SMALL, "dollars"),
+    Row("  CPU of the emulator", "CPUs", _SMALL, "bed_cpu"),
     Row("10,000 calls of 1 ms, map: wall", "ms/call", _MAPPED, "wall_ms", at_most(0.05)),
     Row("  CPU of the client", "ms/call", _MAPPED, "cpu_ms", at_most(0.05)),
     Row("one warm call beyond Invoke, p50", "ms", _LATENCY, "beyond_ms", at_most(3)),

@@ -64,7 +64,8 @@ def counted(bed: Bed, n_calls: int, ideal_s: float = 0.0) -> Iterator[Figures]:
 
     wall_s, and wall_ms a call; over_s and over_percent: beyond `ideal_s`; cpu_ms: of this process, a call; peak_mb: of
     its memory, with interpreter and imports; requests: of the client, a call; worker_requests; dollars: of both for
-    10,000 calls; bed_cpu: how busy the emulator was, 1 for a whole CPU.
+    10,000 calls; bed_cpu: how busy the emulator was, 1 for a whole CPU; refused: invocations for want of environments,
+    a call; most_busy: environments at once, the most so far.
     """
     figures: Figures = {}
     forget_peak()
@@ -85,6 +86,8 @@ def counted(bed: Bed, n_calls: int, ideal_s: float = 0.0) -> Iterator[Figures]:
         "worker_requests": sides["worker"] / n_calls,
         "dollars": dollars / n_calls * 10_000,
         "bed_cpu": (after["cpu_s"] - before["cpu_s"]) / wall_s,
+        "refused": (after["lambda"]["throttled"] - before["lambda"]["throttled"]) / n_calls,
+        "most_busy": after["lambda"]["most_busy"],
     }
 
 

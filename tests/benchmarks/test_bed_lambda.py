@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ from cloudexec.wire.invocation import EventHead, InvocationSettings, decode_answ
 from cloudexec.wire.mail import Report, decode_report
 from cloudexec.wire.messages import FunctionTraits, PackedCall, PackedFunction, Verdict, encode_batch
 from cloudexec.wire.parts import pack_parts, sole_part
-from tests.benchmarks.bed import Bed
+from tests.benchmarks.bed import BENCHMARKS, Bed
 
 INVOKE = "/2015-03-31/functions/bench/invocations"
 KEY = new_key()
@@ -128,3 +130,27 @@ def test_invocations_are_counted_and_priced(bed: Bed) -> None:
     after = bed.state()
     assert after["requests"]["client lambda Invoke"] - before["requests"]["client lambda Invoke"] == 1
     assert after["dollars"]["client"] - before["dollars"]["client"] == pytest.approx(0.20 / 1e6)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["cloud.lambda_measures", "3"], id="ours"),
+        pytest.param(["cloud.boto3_measures", "2", "3"], id="boto3 by hand"),
+    ],
+)
+def test_a_measure_prints_what_the_calls_have_cost(command: list[str]) -> None:
+    measures = ["latency:2", "calls:12:0.01"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *measures], cwd=BENCHMARKS, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["measure"] for line in lines] == ["open", *measures]
+    _open, latency, calls = lines
+    assert latency["trip_ms"] >= 19.0, "an Invoke takes twenty milliseconds, give or take one"
+    assert 0.04 <= calls["wall_s"] < 20.0, "twelve calls, three at a time"
+    assert 0.0 < calls["requests"] <= 1.5
+    assert 0 < calls["most_busy"] <= 3
+    assert calls["refused"] == 0.0
+    assert calls["cpu_ms"] > 0.0
