@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cloudexec.testing.pocket.functions import EnvironmentView, FunctionCounts
     from cloudexec.testing.pocket.pocket import PocketAWS, QueueView, TaskView
     from cloudexec.testing.pocket.settings import PocketSettings
 
-__all__ = ["PocketAWS", "PocketSettings", "QueueView", "TaskView"]
+__all__ = ["EnvironmentView", "FunctionCounts", "PocketAWS", "PocketSettings", "QueueView", "TaskView"]
 
 _HOMES = {
+    "EnvironmentView": "cloudexec.testing.pocket.functions",
+    "FunctionCounts": "cloudexec.testing.pocket.functions",
     "PocketAWS": "cloudexec.testing.pocket.pocket",
     "PocketSettings": "cloudexec.testing.pocket.settings",
     "QueueView": "cloudexec.testing.pocket.pocket",

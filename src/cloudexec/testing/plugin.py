@@ -5,6 +5,7 @@ Called by:  pytest, by the entry point `cloudexec`.   Calls: pocket.py.
   pocket_aws       one server for the whole session
   pocket           the same, with os.environ pointing at it during the test, and emptied after it
   ecs_settings     the keyword arguments of ECSExecutor for it
+  lambda_settings  the keyword arguments of LambdaExecutor for it
   pocket_settings  override it to have a server with other settings
 """
 
@@ -46,3 +47,9 @@ def pocket(pocket_aws: PocketAWS) -> Iterator[PocketAWS]:
 def ecs_settings(pocket: PocketAWS) -> dict[str, Any]:
     """Keyword arguments of ECSExecutor for the pocket AWS."""
     return pocket.ecs_setup()
+
+
+@pytest.fixture
+def lambda_settings(pocket: PocketAWS) -> dict[str, Any]:
+    """Keyword arguments of LambdaExecutor for the pocket AWS."""
+    return pocket.lambda_setup()

@@ -6,9 +6,12 @@ Called by:  users, as `aws.faults`.   Calls: the server's /_pocket/faults, throu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+from cloudexec.errors import SettingsError
 
 Ask = Callable[..., Any]
+KILL_TIMES: Final = ("before", "mid-call", "after", "idle")
 
 
 class Faults:
@@ -156,6 +159,45 @@ class Faults:
     ) -> int:
         """Messages to queues whose name contains `queue` arrive twice; each copy must be deleted."""
         return self._add("duplicate_messages", queue=queue, rate=rate, times=times, seed=seed)
+
+    # --- invocations ---------------------------------------------------------------------------
+
+    def invoke_throttle(
+        self,
+        *,
+        reason: str = "ConcurrentInvocationLimitExceeded",
+        retry_after_s: float | None = None,
+        rate: float | None = None,
+        times: int | None = None,
+        seed: int = 0,
+    ) -> int:
+        """Invoke answers 429 with this `Reason`; CallerRateLimitExceeded is another."""
+        more = {"reason": reason, "retry_after_s": retry_after_s}
+        return self._add("invoke_throttle", rate=rate, times=times, seed=seed, **more)
+
+    def kill_environment(
+        self,
+        *,
+        when: str = "mid-call",
+        delay_s: float = 0.0,
+        rate: float | None = None,
+        times: int | None = None,
+        seed: int = 0,
+    ) -> int:
+        """SIGKILL to all processes of an environment: `before` it gets its invocation, "mid-call" so many seconds
+        after it, `after` the function's end but before its answer gets out, "idle" after its answer is out."""
+        if when not in KILL_TIMES:
+            what = f"when={when!r} is not one of {', '.join(map(repr, KILL_TIMES))}"
+            raise SettingsError(what, remedy="give when='mid-call'")
+        return self._add("kill_environment", rate=rate, times=times, seed=seed, when=when, delay_s=delay_s)
+
+    def drop_events(self, *, rate: float | None = None, times: int | None = None, seed: int = 0) -> int:
+        """Event invocations, bucket notifications too, are accepted and never run."""
+        return self._add("drop_events", rate=rate, times=times, seed=seed)
+
+    def duplicate_events(self, *, rate: float | None = None, times: int | None = None, seed: int = 0) -> int:
+        """Event invocations, bucket notifications too, run twice, with one request id."""
+        return self._add("duplicate_events", rate=rate, times=times, seed=seed)
 
     # --- all of them ---------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cloudexec.errors import CloudexecError, SettingsError
 from cloudexec.testing.pocket.faults import Faults
+from cloudexec.testing.pocket.functions import EnvironmentView, FunctionCounts, create_arguments
 from cloudexec.testing.pocket.server.containers import import_path
 from cloudexec.testing.pocket.settings import PocketSettings
 
@@ -40,6 +41,7 @@ ECS_SETTINGS: Final = (
     "region",
     "endpoint_url",
 )
+LAMBDA_SETTINGS: Final = ("function", "bucket", "region", "endpoint_url")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +204,7 @@ class PocketAWS:
             "CLOUDEXEC_CLUSTER": found["cluster"],
             "CLOUDEXEC_TASK_DEFINITION": found["task_definition"],
             "CLOUDEXEC_BUCKET": found["bucket"],
+            "CLOUDEXEC_FUNCTION": found["function"],
             "CLOUDEXEC_SUBNETS": ",".join(found["subnets"]),
             "CLOUDEXEC_SECURITY_GROUPS": ",".join(found["security_groups"]),
         }
@@ -261,6 +264,37 @@ class PocketAWS:
         setup = self.setup
         return {name: setup[name] for name in ECS_SETTINGS}
 
+    def lambda_setup(self) -> dict[str, Any]:
+        """The ready-made resources as keyword arguments of `LambdaExecutor`."""
+        setup = self.setup
+        return {name: setup[name] for name in LAMBDA_SETTINGS}
+
+    def make_function(
+        self,
+        name: str,
+        *,
+        handler: str = "",
+        files: Mapping[str, str | bytes] | None = None,
+        image: str = "",
+        memory: int = 128,
+        timeout: int = 3,
+        env: Mapping[str, str] | None = None,
+        reserved: int | None = None,
+        **more: Any,
+    ) -> str:
+        """Create a function, from the files of its zip (path -> text) or from an image; its ARN.
+
+        memory in MB, timeout in seconds; `more` are other parameters of CreateFunction.
+        """
+        wanted = create_arguments(
+            name, handler=handler, files=files, image=image, memory=memory, timeout=timeout, env=env
+        )
+        client = self.session().client("lambda")
+        arn = str(client.create_function(**{"Role": self.setup["function_role"], **wanted, **more})["FunctionArn"])
+        if reserved is not None:
+            client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
+        return arn
+
     # --- looking -------------------------------------------------------------------------------
 
     def tasks(self) -> list[TaskView]:
@@ -277,6 +311,19 @@ class PocketAWS:
     def queues(self) -> list[QueueView]:
         """All queues with their messages."""
         return [QueueView(**{**queue, "bodies": tuple(queue["bodies"])}) for queue in self._ask("queues")]
+
+    def environments(self) -> list[EnvironmentView]:
+        """All execution environments of Lambda functions, oldest first."""
+        return [EnvironmentView(**facts) for facts in self._ask("environments")]
+
+    def invocations(self) -> dict[str, FunctionCounts]:
+        """What was really executed since the start or `reset`, by the function's name."""
+        told = self._ask("invocations")["functions"]
+        return {name: FunctionCounts.of(facts) for name, facts in told.items()}
+
+    def waiting_events(self) -> int:
+        """How many Event invocations wait or run."""
+        return int(self._ask("invocations")["waiting"])
 
     def objects(self, bucket: str | None = None) -> dict[str, int]:
         """The keys in a bucket, the ready-made one by default, and their sizes in bytes."""
@@ -322,7 +369,7 @@ class PocketAWS:
 
 def need_moto() -> None:
     """Refuse with a remedy where the extra is not installed."""
-    missing = [name for name in ("moto", "flask", "werkzeug") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("moto", "flask", "werkzeug", "awslambdaric") if importlib.util.find_spec(name) is None]
     if missing:
         what = f"the pocket AWS needs {' and '.join(missing)}, which this Python does not have"
         raise SettingsError(what, remedy="pip install 'cloudexec[testing]'")

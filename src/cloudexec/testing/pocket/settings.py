@@ -30,6 +30,13 @@ class PocketSettings:
     keep_stopped_s: float = 3600.0  # then DescribeTasks answers MISSING
     missing_for_s: float = 0.0  # a new task is MISSING for this long: ECS is eventually consistent
     memory_limits: bool = True  # kill what grows above its container's memory
+    lambda_concurrency: int = 1000  # of the account
+    lambda_ramp: int = 1000  # new environments per function in 10 s
+    lambda_freeze: bool = True  # stop the processes of an environment while nothing is invoked
+    lambda_idle_s: float = 60.0  # then an idle environment ends
+    lambda_cold_s: float = 0.0  # what a new environment takes besides its own start
+    lambda_init_s: float = 10.0  # how long loading the handler may take
+    lambda_retry_scale: float = 1.0  # multiplies the delays and ages of events: 0.001 turns 60 s into 60 ms
     record_requests: bool = False  # keep the headers of every request, see PocketAWS.requests
 
     def __post_init__(self) -> None:
@@ -43,10 +50,18 @@ class PocketSettings:
             "stop_scale",
             "keep_stopped_s",
             "missing_for_s",
+            "lambda_idle_s",
+            "lambda_cold_s",
+            "lambda_init_s",
+            "lambda_retry_scale",
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise SettingsError(f"{name}={value!r} is not a number >= 0", remedy=f"give {name} >= 0")
+        for name in ("lambda_concurrency", "lambda_ramp"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SettingsError(f"{name}={value!r} is not a whole number >= 1", remedy=f"give {name} >= 1")
         for image, words in self.images.items():
             if isinstance(words, str) or not all(isinstance(word, str) for word in words):
                 what = f"images[{image!r}]={words!r} is not a list of words"

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 MARK: Final = "ECS_CONTAINER_METADATA_URI_V4"  # in each container's environment, with a value of its own
+LAMBDA_MARK: Final = "CLOUDEXEC_POCKET_ENVIRONMENT"  # the same for what runs in Lambda
 EVENTS_VARIABLE: Final = "CLOUDEXEC_MEMORY_EVENTS"  # names a file like a control group's memory.events
 EVENTS_SUFFIX: Final = ".memory.events"
 LOG_CHARACTERS: Final = 1_000_000  # what `PocketAWS.tasks` shows of a container's output
@@ -180,7 +181,7 @@ def podman_argv(plan: Plan, pocket: str) -> list[str]:
 
 def kill_marked(mark: str) -> int:
     """Kill every process that carries this mark, or one below it if it ends with a slash; how many there were."""
-    wanted = f"{MARK}={mark}".encode()
+    wanted = tuple(f"{name}={mark}".encode() for name in (MARK, LAMBDA_MARK))
     killed = 0
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
@@ -190,7 +191,7 @@ def kill_marked(mark: str) -> int:
         except OSError:  # gone, or somebody else's
             continue
         below = mark.endswith("/") and any(variable.startswith(wanted) for variable in variables)
-        if below or wanted in variables:
+        if below or any(variable in wanted for variable in variables):
             with contextlib.suppress(OSError):
                 os.kill(int(name), signal.SIGKILL)
                 killed += 1

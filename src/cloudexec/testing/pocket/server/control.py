@@ -1,6 +1,6 @@
 """What lies below /_pocket/: faults, looking, resetting, and what a container learns of itself.
 
-Called by:  front.py.   Calls: ecs.py, sqs.py, faults.py, moto.py.
+Called by:  front.py.   Calls: ecs.py, sqs.py, awslambda/, faults.py, moto.py.
 
   v4/POCKET/TASK/CONTAINER[/task]   the ECS task metadata endpoint, version 4
   v4/POCKET/TASK/credentials        keys that last; `expire` ends those given out so far
@@ -25,6 +25,7 @@ from cloudexec.testing.pocket.server.requests import Answer, Request, json_answe
 from cloudexec.testing.pocket.server.sqs import Sqs
 
 if TYPE_CHECKING:
+    from cloudexec.testing.pocket.server.awslambda.plane import Lambdas
     from cloudexec.testing.pocket.server.front import Journal
 
 LAST_S: Final = 6 * 3600.0
@@ -32,7 +33,7 @@ KEY_TAG: Final = re.compile(r"\{[^}]*\}")
 
 
 class Credentials:
-    """The keys that tasks were given, and those whose time is over."""
+    """The keys that tasks and environments were given, and those whose time is over."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,12 +76,14 @@ class Control:
         moto: Moto,
         ecs: Ecs,
         sqs: Sqs,
+        lambdas: Lambdas,
+        credentials: Credentials,
         faults: FaultBook,
         journal: Journal,
         make_ready: Callable[[], dict[str, Any]],
     ) -> None:
-        self.credentials = Credentials()
-        self._pocket_id, self._moto, self._ecs, self._sqs = pocket_id, moto, ecs, sqs
+        self.credentials = credentials
+        self._pocket_id, self._moto, self._ecs, self._sqs, self._lambdas = pocket_id, moto, ecs, sqs, lambdas
         self._faults, self._journal, self._make_ready = faults, journal, make_ready
         self._setup: dict[str, Any] = {}
         self._operations: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -100,6 +103,8 @@ class Control:
             "kill": lambda asked: self._ecs.kill(str(asked["arn"])),
             "vanish": lambda asked: self._ecs.vanish(str(asked["arn"])),
             "expire": lambda _: self._expire(),
+            "environments": lambda _: self._lambdas.environments(),
+            "invocations": lambda _: self._lambdas.invocations(),
         }
 
     def answer(self, request: Request) -> Answer:
@@ -118,6 +123,7 @@ class Control:
         """Back to how it was at the start: no tasks, no messages, no faults; the ready-made resources anew."""
         self._faults.forget()
         self._ecs.end()
+        self._lambdas.end()
         self._sqs.reset()
         self._moto.reset()
         self._setup = self._make_ready()
@@ -184,7 +190,9 @@ class Control:
 
     def _expire(self) -> int:
         self._faults.note("expire_credentials")
-        return self.credentials.expire()
+        n_expired = self.credentials.expire()
+        self._lambdas.retire()  # a new environment gets new keys
+        return n_expired
 
 
 def _with_insides(task: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What goes wrong on demand: rules with seeds of their own, and the list of what they did.
 
-Called by:  front.py (throttles, latency, resets), ecs.py and tasks.py (launches), sqs.py (messages), control.py.
+Called by:  front.py (throttles, latency, resets), ecs.py and tasks.py (launches), sqs.py (messages), awslambda/
+            (invocations, environments, events), control.py.
 Calls:      nothing.
 """
 
@@ -15,7 +16,8 @@ from typing import Any, Final
 HTTP_KINDS: Final = ("throttle", "error", "latency", "reset")
 TASK_KINDS: Final = ("run_task_failures", "empty_start", "pull_error", "never_start")
 MESSAGE_KINDS: Final = ("lose_messages", "duplicate_messages")
-KINDS: Final = (*HTTP_KINDS, *TASK_KINDS, *MESSAGE_KINDS, "stale_describe")
+LAMBDA_KINDS: Final = ("invoke_throttle", "kill_environment", "drop_events", "duplicate_events")
+KINDS: Final = (*HTTP_KINDS, *TASK_KINDS, *MESSAGE_KINDS, *LAMBDA_KINDS, "stale_describe")
 
 
 @dataclass(kw_only=True, eq=False)

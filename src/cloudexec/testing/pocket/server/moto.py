@@ -1,7 +1,8 @@
 """moto behind its own requests: the control plane of every service, and what the planes ask of it.
 
 Called by:  front.py, for what no plane answers; the planes, for clusters, task definitions, queues and logs.
-Calls:      moto's WSGI application; none of moto's internals.
+Calls:      moto's WSGI application. Two of its internals: the bytes of a function's code, which no request tells, and
+            the place where S3 would have moto's own Lambda invoked.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import io
 import json
 import threading
 from collections import defaultdict
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
+from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3 import notifications
 
 from cloudexec.testing.pocket.server.requests import Answer, Refusal, Request
+from cloudexec.testing.pocket.settings import ACCOUNT_ID
 
 TARGETS: Final = {"ecs": "AmazonEC2ContainerServiceV20141113", "logs": "Logs_20140328", "sqs": "AmazonSQS"}
-VERSIONS: Final = {"ec2": "2016-11-15"}
+VERSIONS: Final = {"ec2": "2016-11-15", "iam": "2010-05-08"}
 # Answers stay true until one of these passes by; whoever changes a stack may change anything.
 CHANGES_CLUSTERS: Final = (
     "CreateCluster",
@@ -37,6 +41,13 @@ CHANGES_CLUSTERS: Final = (
 )
 
 
+class Notified(Protocol):
+    """Who hears of bucket notifications to functions."""
+
+    def __call__(self, arn: str, payload: dict[str, Any], region: str) -> None:
+        """A bucket wants this function to have this event."""
+
+
 class Moto:
     """moto's application, called in this process."""
 
@@ -46,14 +57,17 @@ class Moto:
         # moto's dictionaries are not made for two threads: concurrent PUTs of one key end in a 500.
         self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self._kept: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.changes = 0  # grows with each change of what others keep
 
     def answer(self, request: Request) -> Answer:
         """moto's answer to a request."""
-        if request.operation in CHANGES_CLUSTERS or request.service in ("cloudformation", "ec2"):
+        changes_a_function = request.service == "lambda" and request.method != "GET"
+        changes_any = changes_a_function or request.service in ("cloudformation", "ec2")
+        if changes_any or request.operation in CHANGES_CLUSTERS:
             try:
                 return self._run(request.service, request.environ)
             finally:
-                self._kept.clear()
+                self._forget_kept()
         return self._run(request.service, request.environ)
 
     def _run(self, service: str, environ: dict[str, Any]) -> Answer:
@@ -75,6 +89,26 @@ class Moto:
         status, headers = told[-1]
         return Answer(status=status, headers=headers, body=body)
 
+    def _forget_kept(self) -> None:
+        self.changes += 1
+        self._kept.clear()
+
+    # --- inside moto ---------------------------------------------------------------------------
+
+    def function_code(self, name: str, version: str, region: str) -> bytes:
+        """The zip of one version of a function."""
+        return bytes(get_backend("lambda")[ACCOUNT_ID][region].get_function(name, version).code_bytes)
+
+    def on_notification(self, notified: Notified) -> None:
+        """From now on bucket notifications to functions go there, and not to moto's own Lambda."""
+
+        def invoke(account_id: str, event_body: dict[str, Any], fn_arn: str, region_name: str) -> None:
+            notified(fn_arn, event_body, region_name)
+
+        if not hasattr(notifications, "_invoke_awslambda"):
+            raise RuntimeError("this moto calls functions from somewhere else; see Moto.on_notification")
+        notifications._invoke_awslambda = invoke
+
     # --- what the planes ask -------------------------------------------------------------------
 
     def call(self, service: str, operation: str, parameters: dict[str, Any], *, region: str = "") -> dict[str, Any]:
@@ -84,12 +118,19 @@ class Moto:
         kind = f"application/x-amz-json-{version}"
         answer = self.send(service, "POST", "/", json.dumps(parameters).encode(), kind, region=region, **headers)
         if operation in CHANGES_CLUSTERS:
-            self._kept.clear()
+            self._forget_kept()
         reply = json.loads(answer.body or b"{}")
         if not answer.ok:
             code = str(reply.get("__type", "InternalFailure")).rpartition("#")[2]
             raise Refusal(code, str(reply.get("message") or reply.get("Message") or ""), answer.status)
         return dict(reply)
+
+    def rest(self, service: str, method: str, path: str, parameters: dict[str, Any]) -> None:
+        """Change something of a service that speaks REST and JSON."""
+        answer = self.send(service, method, path, json.dumps(parameters).encode(), "application/json")
+        self._forget_kept()
+        if not answer.ok:
+            raise RuntimeError(f"{method} {path} failed: {answer.body!r}")
 
     def kept(self, service: str, operation: str, parameters: dict[str, Any], *, region: str = "") -> dict[str, Any]:
         """As `call`, with the answer kept until something changes; for what every request asks again."""
@@ -165,6 +206,6 @@ class Moto:
     def reset(self) -> None:
         """Forget every resource of every service."""
         answer = self.send("moto_api", "POST", "/moto-api/reset")
-        self._kept.clear()
+        self._forget_kept()
         if not answer.ok:
             raise RuntimeError(f"moto did not reset: {answer.body!r}")

@@ -1,14 +1,20 @@
 """The resources that are there from the start, so that a first task needs nothing but `aws.setup`.
 
-Called by:  control.py, at the start and after each reset.   Calls: moto.py.
+Called by:  control.py, at the start and after each reset.   Calls: moto.py, awslambda/plane.py.
 """
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import random
 import re
+import sys
+import zipfile
 from typing import Any, Final
 
+from cloudexec.testing.pocket.server.awslambda.plane import Lambdas
 from cloudexec.testing.pocket.server.moto import Moto
 from cloudexec.testing.pocket.settings import ACCOUNT_ID
 
@@ -17,10 +23,15 @@ FAMILY: Final = "cloudexec-worker"
 CONTAINER: Final = "worker"
 IMAGE: Final = "cloudexec/worker"
 LOG_GROUP: Final = "/ecs/cloudexec"
+FUNCTION: Final = "cloudexec-worker"
+HANDLER: Final = "cloudexec.worker.awslambda.handler"
+FUNCTION_ROLE: Final = "cloudexec-function"
+FUNCTION_MEMORY_MB: Final = 1769  # one vCPU
+FUNCTION_TIMEOUT_S: Final = 60
 
 
-def make_ready(moto: Moto, region: str, endpoint_url: str) -> dict[str, Any]:
-    """Cluster, bucket, log group, task definition, the default VPC's subnets; their names."""
+def make_ready(moto: Moto, lambdas: Lambdas, region: str, endpoint_url: str) -> dict[str, Any]:
+    """Cluster, bucket, log group, task definition, function, the default VPC's subnets; their names."""
     moto.seed(0)  # so that the default VPC's ids are the same after each reset
     subnets, groups = _found(moto, "DescribeSubnets", "subnetId"), _found(moto, "DescribeSecurityGroups", "groupId")[:1]
     moto.seed(random.randrange(2**32))
@@ -33,6 +44,9 @@ def make_ready(moto: Moto, region: str, endpoint_url: str) -> dict[str, Any]:
     definition = moto.call("ecs", "RegisterTaskDefinition", worker_definition(region))["taskDefinition"]
     bucket = f"cloudexec-{ACCOUNT_ID}-{region}"
     _make_bucket(moto, bucket, region)
+    role_arn = _make_role(moto, FUNCTION_ROLE)
+    moto.rest("lambda", "POST", "/2015-03-31/functions", worker_function(role_arn, bucket))
+    lambdas.set_events(FUNCTION, region, {"MaximumRetryAttempts": 0})
     return {
         "region": region,
         "endpoint_url": endpoint_url,
@@ -41,6 +55,8 @@ def make_ready(moto: Moto, region: str, endpoint_url: str) -> dict[str, Any]:
         "container": CONTAINER,
         "log_group": LOG_GROUP,
         "bucket": bucket,
+        "function": FUNCTION,
+        "function_role": role_arn,
         "subnets": subnets,
         "security_groups": groups,
     }
@@ -67,6 +83,34 @@ def worker_definition(region: str) -> dict[str, Any]:
             }
         ],
     }
+
+
+def worker_function(role_arn: str, bucket: str) -> dict[str, Any]:
+    """The function of the workers; its code is the cloudexec that is installed here, so the zip holds a note."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as written:
+        # A fixed time, so that the code has the same hash after each reset.
+        written.writestr(zipfile.ZipInfo("README", (2026, 1, 1, 0, 0, 0)), "cloudexec is imported from outside.\n")
+    return {
+        "FunctionName": FUNCTION,
+        "Runtime": f"python{sys.version_info[0]}.{sys.version_info[1]}",
+        "Role": role_arn,
+        "Handler": HANDLER,
+        "MemorySize": FUNCTION_MEMORY_MB,
+        "Timeout": FUNCTION_TIMEOUT_S,
+        "Environment": {"Variables": {"CLOUDEXEC_BUCKET": bucket}},
+        "Code": {"ZipFile": base64.b64encode(archive.getvalue()).decode()},
+    }
+
+
+def _make_role(moto: Moto, name: str) -> str:
+    """A role that Lambda may take; moto asks for one that is there."""
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    answer = moto.query("iam", "CreateRole", {"RoleName": name, "AssumeRolePolicyDocument": policy})
+    if not answer.ok:
+        raise RuntimeError(f"role {name} was not created: {answer.body!r}")
+    return f"arn:aws:iam::{ACCOUNT_ID}:role/{name}"
 
 
 def _make_bucket(moto: Moto, bucket: str, region: str) -> None:

@@ -46,7 +46,8 @@ def main() -> int:
 def serve(settings: PocketSettings, warden: Warden, over: threading.Event, parent: int) -> None:
     """Build the server, announce it, wait for the end, end it."""
     # These take most of the start; the warden is forked without them.
-    from cloudexec.testing.pocket.server.control import Control
+    from cloudexec.testing.pocket.server.awslambda.plane import Lambdas
+    from cloudexec.testing.pocket.server.control import Control, Credentials
     from cloudexec.testing.pocket.server.ecs import Ecs
     from cloudexec.testing.pocket.server.faults import FaultBook
     from cloudexec.testing.pocket.server.front import Front, Journal
@@ -62,22 +63,37 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
     ecs = Ecs(moto, faults, settings, pocket_id, server.port)
     warden.watch(ecs.metadata_base, ecs.root, pocket_id)
     sqs = Sqs(moto, faults)
+    credentials = Credentials()
+    lambdas = Lambdas(
+        moto=moto,
+        sqs=sqs,
+        faults=faults,
+        settings=settings,
+        pocket_id=pocket_id,
+        port=server.port,
+        root=ecs.root,
+        mark_base=f"{ecs.metadata_base}lambda/",
+        keys_of=credentials.of,
+    )
     control = Control(
         pocket_id=pocket_id,
         moto=moto,
         ecs=ecs,
         sqs=sqs,
+        lambdas=lambdas,
+        credentials=credentials,
         faults=faults,
         journal=journal,
-        make_ready=lambda: make_ready(moto, settings.region, endpoint_url),
+        make_ready=lambda: make_ready(moto, lambdas, settings.region, endpoint_url),
     )
-    server.front = Front(moto=moto, planes=[ecs, sqs], faults=faults, journal=journal, control=control)
+    server.front = Front(moto=moto, planes=[ecs, sqs, lambdas], faults=faults, journal=journal, control=control)
     setup = control.prepare()
     threading.Thread(target=server.serve_forever, args=(0.05,), name="http", daemon=True).start()
     print(json.dumps({"endpoint_url": endpoint_url, "setup": setup, "pid": os.getpid()}), flush=True)
     while not over.wait(PARENT_LOOK_S) and os.getppid() == parent:
         pass
     server.shutdown()
+    lambdas.close()
     ecs.close()
 
 

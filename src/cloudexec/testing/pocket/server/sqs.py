@@ -79,6 +79,11 @@ class Sqs:
         with self._lock:
             return self._mailboxes.setdefault((region, name), Mailbox())
 
+    def post(self, region: str, name: str, body: str) -> None:
+        """A message from a service; a Refusal if there is no such queue."""
+        request = Request(method="POST", path="/", query="", headers={}, body=b"", service="sqs", region=region)
+        self._post(region, name, self._settings(request, name), {"MessageBody": body})
+
     # --- operations ----------------------------------------------------------------------------
 
     def _send(self, request: Request, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
