@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import struct
 import threading
@@ -46,6 +47,13 @@ def error(status, code, message="", **headers):
 def json_error(status, code, message=""):
     """Answer as SQS refuses."""
     return answer(status, b'{"__type":"com.amazonaws.sqs#%s","message":"%s"}' % (code.encode(), message.encode()))
+
+
+def lambda_error(status, code, message="why & how", reason=None, **headers):
+    """Answer as Lambda refuses: the code in a header, with a place behind it."""
+    said = {"Type": "User", "message": message} | ({"Reason": reason} if reason else {})
+    about = {"x_amzn_errortype": f"{code}:http://internal.amazon.com/coral/", "x_amzn_RequestId": "R1"}
+    return answer(status, json.dumps(said).encode(), **about, **headers)
 
 
 def hang_up(connection, request):
@@ -92,7 +100,7 @@ def after(delay_s, action):
 class Scripted:
     """Takes one action a request, in the order in which requests arrive; the last one is repeated."""
 
-    def __init__(self, *actions, tls=None, reads_bodies=True):
+    def __init__(self, *actions, tls=None, reads_bodies=True, port=0):
         self._actions = list(actions)
         self._reads_bodies = reads_bodies
         self._tls = tls
@@ -100,14 +108,14 @@ class Scripted:
         self._lock = threading.Lock()
         self._connections = []
         self.requests = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
     def account(self, **more):
         url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
-        return Account("eu-west-1", fixed("AKID", "secret"), endpoints={"s3": url, "sqs": url}, **more)
+        return Account("eu-west-1", fixed("AKID", "secret"), endpoints={"s3": url, "sqs": url, "lambda": url}, **more)
 
     def _accept(self):
         with contextlib.suppress(OSError):

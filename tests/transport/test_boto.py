@@ -33,7 +33,7 @@ def quick(monkeypatch):
 
 
 def test_every_method_exists():
-    for service in ("s3", "sqs"):
+    for service in ("s3", "sqs", "lambda"):
         client = boto3.client(service, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
         methods = {method for name, method in _METHODS.items() if hasattr(client, method)}
         assert {client.meta.method_to_api_mapping[method] for method in methods} <= set(_METHODS)

@@ -18,7 +18,9 @@ def loaded_by(code):
     "code",
     [
         pytest.param("import cloudexec.transport.sync", id="the client for threads"),
-        pytest.param("import cloudexec.transport.s3, cloudexec.transport.sqs", id="operations"),
+        pytest.param(
+            "import cloudexec.transport.s3, cloudexec.transport.sqs, cloudexec.transport.lambdas", id="operations"
+        ),
         pytest.param(
             "from cloudexec.transport.account import Account, open_client; "
             "open_client(Account.from_environment({'AWS_REGION': 'eu-west-1'})).close()",

@@ -1,5 +1,8 @@
 """What is repeated, when, and how often: the tables behind every client."""
 
+import pickle
+from json import dumps
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +13,7 @@ from cloudexec.transport.operation import Reply, Request
 from cloudexec.transport.refusals import error_of, read_refusal
 from cloudexec.transport.retrying import Kind, RetryBudget, RetryPolicy, draw, kind_of
 
-S3, SQS = Request("s3", "GET"), Request("sqs", "POST")
+S3, SQS, LAMBDA = Request("s3", "GET"), Request("sqs", "POST"), Request("lambda", "POST")
 
 
 def xml(code):
@@ -67,6 +70,13 @@ def json(kind):
             SQS, 400, json("InvalidSignatureException"), "InvalidSignatureException", Kind.REFUSED, AccessDenied,
             id="SQS: signature",
         ),
+        pytest.param(
+            SQS, 400, b'{"__type": "InvalidSignatureException", "message": "Signature not yet current: soon"}',
+            "SignatureExpired", Kind.SKEWED, AwsError, id="SQS: clock ahead",
+        ),
+        pytest.param(LAMBDA, 503, b"", "503", Kind.FAULT, AwsError, id="Lambda: nobody says that it has not run"),
+        pytest.param(LAMBDA, 403, b"", "AccessDenied", Kind.REFUSED, AccessDenied, id="Lambda: denied without a word"),
+        pytest.param(LAMBDA, 404, b"<html>", "404", Kind.REFUSED, AwsError, id="Lambda: somebody else's 404"),
         pytest.param(SQS, 403, xml("AccessDenied"), "AccessDenied", Kind.REFUSED, AccessDenied, id="XML from JSON"),
         pytest.param(SQS, 400, b"[1]", "400", Kind.REFUSED, AwsError, id="JSON that says nothing"),
     ],
@@ -80,6 +90,52 @@ def test_a_refusal_is_read_and_sorted(request_, status, body, code, kind, error)
     assert (made.code, made.status, made.request_id) == (code, status, "R1")
     if b"why" in body:
         assert "why & how" in str(made)
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "code"),
+    [
+        pytest.param("ResourceNotFoundException", '{"Type": "User", "Message": "why"}', "ResourceNotFoundException",
+                     id="Type is not the code, and Message has either case"),
+        pytest.param("InvalidZipFileException:http://internal.amazon.com/coral/x#y", '{"message": "why"}',
+                     "InvalidZipFileException", id="a place behind it"),
+        pytest.param("com.amazon.coral.service#UnknownOperationException", "", "UnknownOperationException",
+                     id="a prefix, and no body"),
+        pytest.param("", '{"__type": "com.amazonaws#ServiceException", "message": "why"}', "ServiceException",
+                     id="in the body, as emulators do"),
+        pytest.param("", '{"code": "AccessDeniedException", "message": "why"}', "AccessDeniedException", id="code"),
+    ],
+)  # fmt: skip
+def test_lambda_names_an_error_in_a_header(header, body, code):
+    headers = {"x-amzn-requestid": "R2"} | ({"x-amzn-errortype": header} if header else {})
+    refusal = read_refusal(LAMBDA, Reply(400, headers, body.encode()))
+    assert (refusal.code, refusal.message, refusal.request_id) == (code, "why" if body else "", "R2")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reason", "retry_after_s"),
+    [
+        pytest.param({"retry-after": "1"}, {"Reason": "CallerRateLimitExceeded"}, "CallerRateLimitExceeded", 1.0,
+                     id="Lambda: a header"),
+        pytest.param({}, {"Reason": "X", "retryAfterSeconds": "2.5"}, "X", 2.5, id="Lambda: in the body"),
+        pytest.param({"retry-after": "Sat, 21 Nov 2026 03:00:00 GMT"}, {}, "", None, id="a date"),
+        pytest.param({}, {}, "", None, id="nothing"),
+    ],
+)  # fmt: skip
+def test_a_throttle_says_which_limit_it_was_and_how_long_to_wait(headers, body, reason, retry_after_s):
+    headers = {"x-amzn-errortype": "TooManyRequestsException", **headers}
+    refusal = read_refusal(LAMBDA, Reply(429, headers, dumps({"Type": "User", "message": "slow", **body}).encode()))
+    made = error_of("Invoke f", refusal)
+    again = pickle.loads(pickle.dumps(made))
+    for error in (made, again):
+        assert type(error) is Throttled
+        assert (error.reason, error.retry_after_s, error.code) == (reason, retry_after_s, "TooManyRequestsException")
+        assert f"429, {reason})" in str(error) if reason else "(429)" in str(error)
+
+
+def test_a_throttle_of_four_arguments_has_no_reason():
+    old = Throttled("slow down", "ThrottlingException", 400, "R1")
+    assert (old.reason, old.retry_after_s, old.request_id) == ("", None, "R1")
 
 
 @given(st.sampled_from(list(Kind)), st.integers(1, 40), st.floats(0, 1))

@@ -1,19 +1,22 @@
 """Our requests are botocore's, byte for byte: signatures over random requests, and what each operation sends."""
 
 import datetime
+import functools
 import json
 from urllib.parse import parse_qsl, quote
 
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
+import botocore.serialize
 import botocore.session
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudexec.transport import s3, sqs
+from cloudexec.transport import lambdas, s3, sqs
 from cloudexec.transport.account import Account
+from cloudexec.transport.boto import _BODIES
 from cloudexec.transport.encoding import encode_path, encode_query, encode_value
 from cloudexec.transport.operation import Request
 from cloudexec.transport.sigv4 import Credentials, Signer, hash_of
@@ -120,6 +123,10 @@ OPERATIONS = [
     sqs.change_visibility(QUEUE, [("r1", 0), ("r2", 60)]),
     sqs.get_queue_attributes(QUEUE),
     sqs.purge(QUEUE),
+    lambdas.invoke("function", b'{"a": 1}', wait_s=900),
+    lambdas.invoke("function", b"[]", qualifier="live", tail=False, wait_s=3),
+    lambdas.invoke("arn:aws:lambda:eu-west-1:123456789012:function:f", b"{}", qualifier="$LATEST", wait_s=3),
+    lambdas.invoke("123456789012:f", b"0", event=True, wait_s=3),
 ]
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 OPTIONAL = {  # what botocore adds that a service does not need: its own name, and hints for old protocols
@@ -138,7 +145,9 @@ def botocore_clients():
         response_checksum_validation="when_required",
         ignore_configured_endpoint_urls=True,
     )
-    clients = {service: session.create_client(service, "eu-west-1", config=config) for service in ("s3", "sqs")}
+    clients = {
+        service: session.create_client(service, "eu-west-1", config=config) for service in ("s3", "sqs", "lambda")
+    }
     yield clients
     for client in clients.values():
         client.close()
@@ -153,8 +162,8 @@ def sent_by_botocore(client, operation):
         raise Seen(request)
 
     arguments = dict(operation.arguments)
-    if operation.name in ("PutObject", "UploadPart"):
-        arguments["Body"] = b"".join(operation.request.pieces)
+    if operation.name in _BODIES:
+        arguments[_BODIES[operation.name]] = b"".join(operation.request.pieces)
     event = f"before-send.{client.meta.service_model.service_name}"
     client.meta.events.register_first(event, look)
     try:
@@ -185,6 +194,37 @@ def test_an_operation_sends_what_botocore_sends(operation, botocore_clients):
     assert {n: v for n, v in ours.items() if n not in changing} == {
         n: v for n, v in headers.items() if n not in changing and n != "expect"
     }
+
+
+functions = st.from_regex(r"[a-zA-Z0-9_.:$/~%+ -]{1,60}", fullmatch=True).filter(lambda name: name not in (".", ".."))
+
+
+@given(function=functions | keys.filter(lambda name: name not in (".", "..")), qualifier=st.just("") | keys)
+def test_an_invocation_goes_where_botocore_sends_it_and_is_signed_as_botocore_signs(function, qualifier):
+    operation = lambdas.invoke(function, b"{}", qualifier=qualifier, wait_s=3, trace="Root=1-2;Sampled=0")
+    arguments = {name: operation.arguments[name] for name in ("FunctionName", "InvocationType", "LogType")}
+    arguments |= {"Qualifier": qualifier} if qualifier else {}
+    serializer = botocore.serialize.create_serializer("rest-json", include_validation=False)
+    theirs = serializer.serialize_to_request(arguments | {"Payload": b"{}"}, model_of_invoke())
+    assert operation.request.path == theirs["url_path"]
+    assert dict(parse_qsl(operation.request.query, keep_blank_values=True)) == theirs["query_string"]
+    account = Account("eu-west-1", lambda: Credentials("AKID", "secret", "token"), clock=lambda: 1795230000.0)
+    request_line, ours = lines_of(account.sign(operation.request, account.credentials.renew())[1])
+    where = request_line.split(" ")[1]
+    headers = {name: ours[name] for name in ("host", "x-amzn-trace-id", *map(str.lower, theirs["headers"]))}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        signed = signed_by_botocore(
+            "lambda", "eu-west-1", Credentials("AKID", "secret", "token"),
+            datetime.datetime.fromtimestamp(1795230000, datetime.timezone.utc).replace(tzinfo=None),
+            "POST", f"https://{ours['host']}{where}", headers, b"{}", monkeypatch,
+        )  # fmt: skip
+    assert ours["authorization"] == signed["authorization"]
+    assert "x-amzn-trace-id" not in ours["authorization"]
+
+
+@functools.cache
+def model_of_invoke():
+    return botocore.session.Session().get_service_model("lambda").operation_model("Invoke")
 
 
 def as_text(value):

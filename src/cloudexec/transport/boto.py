@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -126,7 +127,7 @@ class BotoClient:
         try:
             reply = getattr(client, _METHODS[operation.name])(**arguments)
             if "Payload" in reply:
-                return {**reply, "Payload": BytesIO(reply["Payload"].read())}, None
+                return _with_payload(operation.what, reply), None
             return (self._with_body(reply, client, arguments) if "Body" in reply else reply), None
         except ClientError as error:
             refusal = _refusal(error.response, operation.request)
@@ -173,6 +174,7 @@ class BotoClient:
         from botocore.handlers import add_expect_header
 
         session = botocore.session.Session()
+        session.register_component("data_loader", _loader())
         session._credentials = _BotocoreView(self.account)
         endpoint = self.account.endpoints.get(service)
         more: dict[str, Any] = {
@@ -199,6 +201,21 @@ class BotoClient:
         client.meta.events.register("provide-client-params.lambda.Invoke", _take_trace)
         client.meta.events.register_first("before-call.lambda.Invoke", _put_trace)
         return client
+
+
+def _with_payload(what: str, reply: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answer to an Invoke, read. botocore takes a head that breaks off for one that ends there."""
+    if not {"content-length", "transfer-encoding"} & set(reply["ResponseMetadata"]["HTTPHeaders"]):
+        raise ConnectionLost(f"{what}: the connection was closed in mid-answer", True)
+    return {**reply, "Payload": BytesIO(reply["Payload"].read())}
+
+
+@lru_cache(maxsize=1)
+def _loader() -> Any:
+    """Reads the descriptions of services, once for all clients: Lambda's has a megabyte."""
+    import botocore.session
+
+    return botocore.session.Session().get_component("data_loader")
 
 
 def _take_trace(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
