@@ -13,7 +13,9 @@ import pytest
 
 from cloudexec.ids import BlobRef
 from cloudexec.wire.control import DownCause
-from cloudexec.wire.envelope import Seal, new_key
+from cloudexec.wire.envelope import Kind, Seal, new_key
+from cloudexec.wire.invocation import open_report
+from cloudexec.wire.mail import decode_report
 from tests.contract import calls
 from tests.worker.agent import deeds
 
@@ -209,3 +211,55 @@ def test_orders_with_another_signature_are_not_obeyed(caller):
 def test_short_calls_ask_for_nothing(caller):
     caller.run(caller.call(calls.double, 1))
     assert not caller.environment._couriers
+
+
+# --- Event invocations ---
+
+
+def event_report(caller, name):
+    return decode_report(open_report(caller.seal, caller.store.get(f"events/{name}.report")))
+
+
+def test_an_event_is_claimed_and_its_report_written(caller):
+    answer = caller.invoke(caller.event(caller.call(calls.double, 4), name="e1"), request_id="request-1")
+    assert answer == {"event": "e1", "state": "done"}
+    assert caller.values(event_report(caller, "e1")) == {1: 8}
+    kind, body = caller.seal.open(caller.store.get("events/e1.begun"))
+    claim = json.loads(bytes(body))
+    assert kind is Kind.CONTROL
+    assert claim["owner"].startswith("0123456789abcdef0123456789abcdef/")
+    assert claim["request_id"] == "request-1"
+    assert 50 < claim["until_s"] - claim["began_s"] <= 60
+
+
+def test_a_duplicate_of_an_event_runs_nothing(caller, tmp_path):
+    event = caller.event(caller.call(deeds.note, os.fspath(tmp_path / "diary"), "ran"), name="e1")
+    assert [caller.invoke(event, request_id="r")["state"] for _ in range(2)] == ["done", "duplicate"]
+    assert (tmp_path / "diary").read_text() == "ran\n"
+
+
+def test_a_running_event_says_that_it_lives(caller):
+    event = caller.event(caller.call(calls.sleep, 1.5), name="e1", event_beat_s=0.2)
+    found = []
+    timers = [later(seconds, lambda: found.append(modified(caller, "e1"))) for seconds in (0.3, 1.5)]
+    caller.invoke(event)
+    for timer in timers:
+        timer.join()
+    assert found[0] < found[1]
+
+
+def modified(caller, name):
+    head = caller._s3.head_object(Bucket=caller.bucket, Key=f"{caller.prefix}/events/{name}.begun")
+    return head["LastModified"]
+
+
+def test_an_event_that_is_refused_says_so_in_its_report(caller):
+    caller.invoke(caller.event(caller.call(calls.double, 1), name="e1", python_version="3.9"))
+    report = event_report(caller, "e1")
+    assert report.broken
+    assert report.leaving.startswith("VersionMismatch: ")
+
+
+def test_the_report_of_an_event_may_be_as_large_as_it_likes(caller):
+    caller.invoke(caller.event(*(caller.call(deeds.text_of, 200_000) for _ in range(30)), name="e1"))
+    assert len(caller.values(event_report(caller, "e1"))) == 30

@@ -1,6 +1,6 @@
 """From an event to an answer.
 
-Called by: __init__.py, for awslambdaric.   Calls: environment.py, crew.py, events.py, jobs.py.
+Called by: __init__.py, for awslambdaric.   Calls: environment.py, crew.py; events.py, jobs.py, where they are needed.
 What is wrong with an invocation as a whole is answered as `refused`, in words; nothing was run then. The event holds
 the run's key: it is never printed.
 """
@@ -29,19 +29,29 @@ def handle(event: Mapping[str, Any], context: Any, environment: Environment = EN
     request = read_context(context)
     environment.begin(request)
     if not is_ours(event):
-        return _refused(WireError("the event is neither a cloudexec invocation nor a bucket notification"))
+        return _foreign(event, request, environment)
     try:
         said = decode_event(event)
-    except WireError as error:
-        return _refused(error)
-    try:
+        if said.name:
+            from cloudexec.worker.awslambda.events import run_event
+
+            return run_event(said, request, environment, lambda: run(said, request, environment))
         report = run(said, request, environment)
     except CloudexecError as error:
         return _refused(error)
     return encode_answer(_answer(said, report, request, environment))
 
 
-def run(said: Event, request: Request, environment: Environment, trace: bool = True) -> Report:
+def _foreign(event: Mapping[str, Any], request: Request, environment: Environment) -> dict[str, Any]:
+    """An event that no executor has sent. Errors: AwsError, for Lambda to try a job again."""
+    from cloudexec.worker.awslambda.jobs import is_notification, run_jobs
+
+    if is_notification(event):
+        return run_jobs(event, request, environment, lambda said: run(said, request, environment))
+    return _refused(WireError("the event is neither a cloudexec invocation nor a bucket notification"))
+
+
+def run(said: Event, request: Request, environment: Environment) -> Report:
     """Run an event's batch. Errors: CloudexecError, when nothing was run."""
     settings = said.settings
     _check_version(settings.python_version)
@@ -53,7 +63,9 @@ def run(said: Event, request: Request, environment: Environment, trace: bool = T
     try:
         end_s = request.end_s(settings.margin_s)
         tally = crew.run(batch, body, end_s, request.until_s, request.trace)
-        report = tally.report(environment.worker, environment.n_invocations, environment.facts(request))
+        report = tally.report(
+            environment.worker, environment.n_invocations, environment.facts(request, settings.run_id)
+        )
     except BaseException:
         environment.dismiss()
         raise

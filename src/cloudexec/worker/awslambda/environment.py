@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import cloudexec
-from cloudexec.wire.envelope import Seal
+from cloudexec.wire.envelope import Seal, new_key
 from cloudexec.wire.invocation import InvocationSettings
 from cloudexec.worker.agent.couriers import Courier, Inbox
 from cloudexec.worker.agent.place import age_of_process_s, say
@@ -42,7 +42,8 @@ class Environment:
         self.worker = ""
         self.n_invocations = 0
         self.init_s = 0.0
-        self._has_told_facts = False
+        self.own_key = new_key()  # of what it runs for no executor
+        self._told_facts = ""  # the run that was told last
         self._ahead: Launch | None = None
         self._crew: Crew | None = None
         self._identity: _Identity | None = None
@@ -169,11 +170,12 @@ class Environment:
 
     # --- facts ---
 
-    def facts(self, request: Request) -> dict[str, str]:
-        """What the client may want to know of this environment; told once."""
-        if self._has_told_facts:
+    def facts(self, request: Request, run_id: str) -> dict[str, str]:
+        """What a client may want to know of this environment; told in the first report of a run. `cold`: it is new."""
+        if self._told_facts == run_id:
             return {}
-        self._has_told_facts = True
+        is_cold = not self._told_facts
+        self._told_facts = run_id
         affinity = getattr(os, "sched_getaffinity", None)
         return {
             "python": "{}.{}.{}".format(*sys.version_info[:3]),
@@ -182,7 +184,7 @@ class Environment:
             "cpus": str(len(affinity(0)) if affinity is not None else os.cpu_count() or 1),
             "memory_mb": request.memory_mb,
             "init_s": f"{self.init_s:.3f}",
-            "cold": "true",
+            "cold": "true" if is_cold else "false",
         }
 
 
