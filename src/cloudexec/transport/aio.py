@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from cloudexec.errors import ConnectionLost
 from cloudexec.transport.account import Account
+from cloudexec.transport.addresses import Addresses
 from cloudexec.transport.conversation import Lost, Pause, Renew, Send, conversation
 from cloudexec.transport.endpoints import Target
 from cloudexec.transport.http1 import AnswerReader, BadAnswer
@@ -52,6 +53,7 @@ class AsyncClient:
         self._idle: defaultdict[Target, list[_Connection]] = defaultdict(list)
         self._open: set[_Connection] = set()
         self._pauses: set[asyncio.Task[None]] = set()
+        self._addresses = Addresses()
         self._scratch = memoryview(bytearray(_RECEIVE_BYTES))
         self._is_closed = False
 
@@ -82,6 +84,7 @@ class AsyncClient:
         self._is_closed = True
         for pause in list(self._pauses):
             pause.cancel()
+        self._addresses.close()
         connections = list(self._open)
         for connection in connections:
             connection.close()
@@ -147,14 +150,21 @@ class AsyncClient:
             from cloudexec.transport.tls import shared_context
 
             context = shared_context(self.account.ca_bundle)
-        _, connection = await loop.create_connection(
-            lambda: _Connection(loop, self._open, self._scratch),
-            target.host,
-            target.port,
-            ssl=context,
-            server_hostname=target.host if context else None,
-        )
-        return connection
+        failure: OSError | None = None
+        for address in await self._addresses.of(target.host, target.port):
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(loop, self._open, self._scratch),
+                    address,
+                    target.port,
+                    ssl=context,
+                    server_hostname=target.host if context else None,
+                )
+                return connection
+            except OSError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
 
 
 class _Connection(asyncio.BufferedProtocol):
