@@ -1,15 +1,26 @@
-"""One pocket AWS for all tests of this folder, emptied after each; its clock for stopping runs 20 times faster."""
+"""One pocket AWS for all tests of this folder, emptied after each; its clocks for stopping and repeating run faster."""
 
 import pytest
 
 from tests.pocket.driving import Driver
+from tests.pocket.lambdas import Functions
 
 
 @pytest.fixture(scope="session")
 def pocket_settings():
-    return {"stop_scale": 0.05}  # a stopTimeout of 30 s becomes 1.5 s
+    return {
+        "stop_scale": 0.05,  # a stopTimeout of 30 s becomes 1.5 s
+        "lambda_retry_scale": 0.001,  # an event is tried again after 60 ms instead of 60 s
+        "lambda_concurrency": 20,
+        "images": {"of/lambda": ["python", "-m", "awslambdaric"]},
+    }
 
 
 @pytest.fixture
 def drive(pocket):
     return Driver(pocket)
+
+
+@pytest.fixture
+def functions(pocket):
+    return Functions(pocket)

@@ -12,7 +12,7 @@ import json
 import threading
 from collections import defaultdict
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, unquote_plus, urlencode
 
 from moto.backends import get_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -48,6 +48,30 @@ class Notified(Protocol):
         """A bucket wants this function to have this event."""
 
 
+class Notices(threading.local):
+    """What the request of this thread has buckets tell functions; passed on when the request is over.
+
+    Reason: moto tells of a copy twice, first as of a Put, and writes keys with %2F where S3 leaves the slash.
+    """
+
+    def __init__(self, listeners: list[Notified]) -> None:
+        self._listeners = listeners  # of all threads
+        self._taken: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
+
+    def take(self, account_id: str, event_body: dict[str, Any], fn_arn: str, region_name: str) -> None:
+        """What stands for moto's own call of a function."""
+        told = event_body["Records"][0]["s3"]["object"]
+        told["key"] = quote_plus(unquote_plus(told["key"]), safe="/")
+        self._taken[fn_arn, told["key"]] = (event_body, region_name)
+
+    def pass_on(self, *, is_ok: bool) -> None:
+        """Tell of what the request has done."""
+        taken, self._taken = self._taken, {}
+        for (arn, _), (payload, region) in taken.items() if is_ok else ():
+            for notified in self._listeners:
+                notified(arn, payload, region)
+
+
 class Moto:
     """moto's application, called in this process."""
 
@@ -58,6 +82,8 @@ class Moto:
         self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self._kept: dict[tuple[str, ...], dict[str, Any]] = {}
         self.changes = 0  # grows with each change of what others keep
+        self._listeners: list[Notified] = []
+        self._notices = Notices(self._listeners)
 
     def answer(self, request: Request) -> Answer:
         """moto's answer to a request."""
@@ -87,6 +113,8 @@ class Moto:
         if hasattr(chunks, "close"):
             chunks.close()
         status, headers = told[-1]
+        if service == "s3":
+            self._notices.pass_on(is_ok=status < 400)
         return Answer(status=status, headers=headers, body=body)
 
     def _forget_kept(self) -> None:
@@ -101,13 +129,10 @@ class Moto:
 
     def on_notification(self, notified: Notified) -> None:
         """From now on bucket notifications to functions go there, and not to moto's own Lambda."""
-
-        def invoke(account_id: str, event_body: dict[str, Any], fn_arn: str, region_name: str) -> None:
-            notified(fn_arn, event_body, region_name)
-
         if not hasattr(notifications, "_invoke_awslambda"):
             raise RuntimeError("this moto calls functions from somewhere else; see Moto.on_notification")
-        notifications._invoke_awslambda = invoke
+        notifications._invoke_awslambda = self._notices.take
+        self._listeners.append(notified)
 
     # --- what the planes ask -------------------------------------------------------------------
 

@@ -40,6 +40,28 @@ BUCKET_OPERATIONS: Final = {
     ("PUT", "policy"): "PutBucketPolicy",
     ("GET", "policy"): "GetBucketPolicy",
 }
+# Of Lambda, by method and path; `*` is the function.
+LAMBDA_OPERATIONS: Final = {
+    "POST functions/*/invocations": "Invoke",
+    "GET account-settings": "GetAccountSettings",
+    "POST functions": "CreateFunction",
+    "GET functions": "ListFunctions",
+    "GET functions/*": "GetFunction",
+    "DELETE functions/*": "DeleteFunction",
+    "PUT functions/*/code": "UpdateFunctionCode",
+    "GET functions/*/configuration": "GetFunctionConfiguration",
+    "PUT functions/*/configuration": "UpdateFunctionConfiguration",
+    "PUT functions/*/concurrency": "PutFunctionConcurrency",
+    "GET functions/*/concurrency": "GetFunctionConcurrency",
+    "DELETE functions/*/concurrency": "DeleteFunctionConcurrency",
+    "PUT functions/*/event-invoke-config": "PutFunctionEventInvokeConfig",
+    "POST functions/*/event-invoke-config": "UpdateFunctionEventInvokeConfig",
+    "GET functions/*/event-invoke-config": "GetFunctionEventInvokeConfig",
+    "DELETE functions/*/event-invoke-config": "DeleteFunctionEventInvokeConfig",
+    "POST functions/*/versions": "PublishVersion",
+    "GET functions/*/versions": "ListVersionsByFunction",
+    "POST functions/*/aliases": "CreateAlias",
+}
 PLAIN_KEY_OPERATIONS: Final = {
     "GET": "GetObject",
     "PUT": "PutObject",
@@ -117,8 +139,8 @@ def operation_of(service: str, method: str, path: str, query: str, headers: dict
         return target.rpartition(".")[2]
     if service == "s3":
         return s3_operation(method, path, query)
-    if service == "lambda" and path.endswith("/invocations"):
-        return "Invoke"
+    if service == "lambda":
+        return lambda_operation(method, path)
     if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return dict(parse_qsl(body.decode("utf-8", "replace"))).get("Action", "")
     return dict(parse_qsl(query)).get("Action", f"{method} {path}")
@@ -135,6 +157,12 @@ def s3_operation(method: str, path: str, query: str) -> str:
         if verb == method and name in names:
             return operation
     return plain.get(method, method)
+
+
+def lambda_operation(method: str, path: str) -> str:
+    """The API's name of a request to Lambda."""
+    plain = re.sub("(?<=^functions/)[^/]+", "*", path.strip("/").partition("/")[2])
+    return LAMBDA_OPERATIONS.get(f"{method} {plain}", f"{method} {path}")
 
 
 def json_answer(value: object, *, service: str = "", status: int = 200, **headers: str) -> Answer:

@@ -126,6 +126,11 @@ class Environment:
         return not self.is_over and self._process is not None and self._process.poll() is None
 
     @property
+    def can_freeze(self) -> bool:
+        """Whether its processes are there to be stopped."""
+        return not self.is_frozen and self._launch is not None and not self._launch.pidless
+
+    @property
     def memory_limit_bytes(self) -> int | None:
         """Above it the environment is killed; None where podman enforces it."""
         measured = self._launch is not None and not self._launch.pidless
@@ -170,7 +175,7 @@ class Environment:
     def freeze(self) -> None:
         """Stop everything in it, if nothing is invoked meanwhile."""
         with self.lock:
-            if not (self.is_busy or self.is_frozen or self.is_over):
+            if self.can_freeze and not (self.is_busy or self.is_over):
                 self._drain()
                 self._signal_all(signal.SIGSTOP)
                 self.is_frozen = True
@@ -237,22 +242,27 @@ class Environment:
 
     # --- one invocation ------------------------------------------------------------------------
 
-    def run(self, job: Job, *, init_limit_s: float, executed: Callable[[], None]) -> Outcome:
-        """Run one invocation; the environment may be over afterwards."""
+    def run(self, job: Job, *, init_limit_s: float, executed: Callable[[], None]) -> Outcome | None:
+        """Run one invocation; the environment may be over afterwards.
+
+        None: the runtime had ended while nothing was invoked, so the invocation is for another environment.
+        """
         self._tail.clear()
         self.peak_bytes = 0
         self.over_memory = False
         self.thaw()
-        is_cold = self.n_invocations == 0
         init_s = None
         began_s = time.monotonic()
-        if is_cold:
+        if self.n_invocations == 0:
             self._line(words.init_start(self.function.runtime))
             failed = self._await_init(job, init_limit_s)
             init_s = time.monotonic() - began_s
             if failed is not None:
                 return self._finish(job, failed, began_s, None)
             began_s = time.monotonic()
+        elif self._until(self._is_ready, began_s + self.function.timeout_s) == "exit":
+            self.end()
+            return None
         self.n_invocations += 1
         self._line(words.start_line(job.request_id, self.function.version))
         outcome = self._attempt(job, began_s + self.function.timeout_s, executed)
@@ -297,7 +307,7 @@ class Environment:
         for connection, said in self._told:
             if said.path.startswith(f"{BASE}init/error"):
                 return True
-            if said.path == f"{BASE}invocation/next":
+            if said.path == f"{BASE}invocation/next" and connection in self._connections.values():
                 self._waiting = connection
         if self._waiting is not None:
             self._told.clear()
@@ -315,9 +325,8 @@ class Environment:
             self.kill()
             self._until(lambda: False, deadline_s)
             return self._exited(job)
-        if self._waiting is None and (why := self._until(self._is_ready, deadline_s)):
-            return self._exited(job) if why == "exit" else self._timed_out(job)
-        assert self._waiting is not None
+        if self._waiting is None:  # something still runs that keeps it from asking
+            return self._timed_out(job)
         waiting, self._waiting = self._waiting, None
         if waiting.answer(200, job.payload, self._next_headers(job, deadline_s), deadline_s - time.monotonic()):
             executed()
@@ -353,6 +362,7 @@ class Environment:
         connection.answer(202, OK, {}, ANSWER_S)
         if job.kill == "idle":
             self.kill()
+            self._until(lambda: False, time.monotonic() + ANSWER_S)
         if said.path.endswith("/error"):
             return Outcome(payload=said.body, error="Unhandled")
         return Outcome(payload=said.body)
@@ -385,7 +395,8 @@ class Environment:
         self._line(f"RequestId: {job.request_id} Error: {text}")
         self._line("Runtime.ExitError")
         payload = words.error_payload("Runtime.ExitError", text, job.request_id)
-        return Outcome(payload=payload, error="Unhandled", trouble="Runtime.ExitError")
+        trouble = "Runtime.OutOfMemory" if self.over_memory else "Runtime.ExitError"  # in the REPORT line alone
+        return Outcome(payload=payload, error="Unhandled", trouble=trouble)
 
     def _finish(self, job: Job, outcome: Outcome, began_s: float, init_s: float | None) -> Outcome:
         duration_s = time.monotonic() - began_s

@@ -25,7 +25,7 @@ from cloudexec.testing.pocket.server.awslambda.environment import Outcome
 from cloudexec.testing.pocket.server.awslambda.functions import Function
 from cloudexec.testing.pocket.server.awslambda.invoke import Invocation, Invoking
 from cloudexec.testing.pocket.server.awslambda.pool import Throttled
-from cloudexec.testing.pocket.server.awslambda.records import Ledger
+from cloudexec.testing.pocket.server.awslambda.records import Tally
 from cloudexec.testing.pocket.server.faults import FaultBook
 from cloudexec.testing.pocket.server.moto import Moto
 from cloudexec.testing.pocket.server.requests import Refusal
@@ -59,12 +59,12 @@ class EventQueue:
         sqs: Sqs,
         invoking: Invoking,
         faults: FaultBook,
-        ledger: Ledger,
+        tally: Tally,
         config_of: Callable[[Function, str], dict[str, Any]],
         scale: float,
     ) -> None:
         self._moto, self._sqs, self._invoking, self._faults = moto, sqs, invoking, faults
-        self._ledger, self._config_of, self._scale = ledger, config_of, scale
+        self._tally, self._config_of, self._scale = tally, config_of, scale
         self._changed = threading.Condition()
         self._waiting: list[tuple[float, int, Event]] = []  # a heap, by when they are due
         self._order = itertools.count()
@@ -81,7 +81,7 @@ class EventQueue:
     def accept(self, invocation: Invocation) -> None:
         """Take an event; a fault may drop or duplicate it."""
         function = invocation.function.name
-        self._ledger.count(function, "events")
+        self._tally.count(function, "events")
         for _ in range(self._copies(function)):
             self._push(Event(invocation=invocation, accepted_s=time.monotonic()), 0.0, self._life)
 
@@ -148,7 +148,7 @@ class EventQueue:
         try:
             outcome = self._invoking.run(event.invocation)
         except Throttled:
-            self._ledger.count(event.invocation.function.name, "throttles")
+            self._tally.count(event.invocation.function.name, "throttles")
             delay_s = self._scale * min(MOST_THROTTLE_DELAY_S, THROTTLE_DELAY_S * 2.0**event.n_throttles)
             if age_s + delay_s > most_age_s:
                 self._give_up(event, config, "EventAgeExceeded", None)
@@ -169,7 +169,7 @@ class EventQueue:
             self._push(event, delay_s, life)
 
     def _give_up(self, event: Event, config: dict[str, Any], why: str, outcome: Outcome | None) -> None:
-        self._ledger.count(event.invocation.function.name, "dropped_events")
+        self._tally.count(event.invocation.function.name, "dropped_events")
         self._send(event, config, "OnFailure", why, outcome)
 
     # --- destinations --------------------------------------------------------------------------

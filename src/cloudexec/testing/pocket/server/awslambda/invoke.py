@@ -21,7 +21,7 @@ from cloudexec.testing.pocket.server.awslambda.environment import Job, Outcome
 from cloudexec.testing.pocket.server.awslambda.functions import Function, Functions, parse_reference
 from cloudexec.testing.pocket.server.awslambda.launching import CannotExecute
 from cloudexec.testing.pocket.server.awslambda.pool import Pool, Throttled
-from cloudexec.testing.pocket.server.awslambda.records import Ledger
+from cloudexec.testing.pocket.server.awslambda.records import Tally
 from cloudexec.testing.pocket.server.faults import FaultBook
 from cloudexec.testing.pocket.server.requests import Answer, Refusal, Request, error_answer
 from cloudexec.testing.pocket.settings import PocketSettings
@@ -49,9 +49,9 @@ class Invoking:
     """Runs invocations."""
 
     def __init__(
-        self, *, functions: Functions, pool: Pool, ledger: Ledger, faults: FaultBook, settings: PocketSettings
+        self, *, functions: Functions, pool: Pool, tally: Tally, faults: FaultBook, settings: PocketSettings
     ) -> None:
-        self._functions, self._pool, self._ledger = functions, pool, ledger
+        self._functions, self._pool, self._tally = functions, pool, tally
         self._faults, self._settings = faults, settings
         self.events: Events | None = None
         self.loops_allowed: set[str] = set()  # ARNs whose recursion nobody stops
@@ -73,7 +73,7 @@ class Invoking:
                 return Answer(status=202, headers=_headers(invocation))
             outcome = self.run(invocation)
         except Throttled as throttled:
-            self._ledger.count(invocation.function.name, "throttles")
+            self._tally.count(invocation.function.name, "throttles")
             return throttle_answer(throttled)
         return self._told(invocation, outcome, tail=request.headers.get("x-amz-log-type") == "Tail")
 
@@ -124,21 +124,23 @@ class Invoking:
     def run(self, invocation: Invocation) -> Outcome:
         """Run it now; Throttled if it may not."""
         function, job = invocation.function, self._doomed(invocation)
-        try:
-            environment = self._pool.take(function)
-        except CannotExecute as error:
-            payload = words.error_payload("Runtime.InvalidEntrypoint", str(error), job.request_id)
-            return Outcome(payload=payload, error="Unhandled", trouble="Runtime.InvalidEntrypoint")
-        try:
-            outcome = environment.run(
-                job,
-                init_limit_s=self._settings.lambda_init_s,
-                executed=lambda: self._ledger.executed(function.name, job.request_id),
-            )
-        finally:
-            self._pool.give_back(environment)
+        outcome = None
+        while outcome is None:  # None: the environment had ended while it was idle
+            try:
+                environment = self._pool.take(function)
+            except CannotExecute as error:
+                payload = words.error_payload("Runtime.InvalidEntrypoint", str(error), job.request_id)
+                return Outcome(payload=payload, error="Unhandled", trouble="Runtime.InvalidEntrypoint")
+            try:
+                outcome = environment.run(
+                    job,
+                    init_limit_s=self._settings.lambda_init_s,
+                    executed=lambda: self._tally.executed(function.name, job.request_id),
+                )
+            finally:
+                self._pool.give_back(environment)
         if outcome.error:
-            self._ledger.count(function.name, "errors")
+            self._tally.count(function.name, "errors")
         return outcome
 
     def _doomed(self, invocation: Invocation) -> Job:

@@ -17,7 +17,7 @@ from cloudexec.testing.pocket.server.awslambda.functions import Functions, funct
 from cloudexec.testing.pocket.server.awslambda.invoke import Invoking
 from cloudexec.testing.pocket.server.awslambda.launching import KeysOf, Launching
 from cloudexec.testing.pocket.server.awslambda.pool import Pool, make_root
-from cloudexec.testing.pocket.server.awslambda.records import Ledger, LogBook
+from cloudexec.testing.pocket.server.awslambda.records import LogBook, Tally
 from cloudexec.testing.pocket.server.faults import FaultBook
 from cloudexec.testing.pocket.server.moto import Moto
 from cloudexec.testing.pocket.server.requests import Answer, Request
@@ -47,7 +47,7 @@ class Lambdas:
         self._moto = moto
         self._functions = Functions(moto)
         self._control = ControlPlane(moto, self._functions, settings.lambda_concurrency)
-        self._log, self._ledger = LogBook(moto), Ledger()
+        self._log, self._tally = LogBook(moto), Tally()
         self._launching = Launching(
             functions=self._functions,
             settings=settings,
@@ -62,12 +62,12 @@ class Lambdas:
             settings=settings,
             launching=self._launching,
             log=self._log,
-            ledger=self._ledger,
+            tally=self._tally,
             reserved=self._control.reserved,
             unreserved=self._control.unreserved,
         )
         self._invoking = Invoking(
-            functions=self._functions, pool=self._pool, ledger=self._ledger, faults=faults, settings=settings
+            functions=self._functions, pool=self._pool, tally=self._tally, faults=faults, settings=settings
         )
         self._invoking.loops_allowed = self._control.loops_allowed
         self._events = EventQueue(
@@ -75,7 +75,7 @@ class Lambdas:
             sqs=sqs,
             invoking=self._invoking,
             faults=faults,
-            ledger=self._ledger,
+            tally=self._tally,
             config_of=self._control.event_config,
             scale=settings.lambda_retry_scale,
         )
@@ -122,7 +122,7 @@ class Lambdas:
 
     def invocations(self) -> dict[str, Any]:
         """What was executed, by function; how many events wait."""
-        return {"functions": self._ledger.told(), "waiting": len(self._events)}
+        return {"functions": self._tally.told(), "waiting": len(self._events)}
 
     def set_events(self, name: str, region: str, config: dict[str, Any]) -> None:
         """What PutFunctionEventInvokeConfig does."""
@@ -139,7 +139,7 @@ class Lambdas:
         self._control.forget()
         self._launching.forget()
         self._log.forget()
-        self._ledger.forget()
+        self._tally.forget()
 
     def close(self) -> None:
         """The server ends."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 from cloudexec.testing.pocket.server.awslambda.environment import Environment
 from cloudexec.testing.pocket.server.awslambda.functions import Function
 from cloudexec.testing.pocket.server.awslambda.launching import Launching
-from cloudexec.testing.pocket.server.awslambda.records import Ledger, LogBook
+from cloudexec.testing.pocket.server.awslambda.records import LogBook, Tally
 from cloudexec.testing.pocket.server.memory import anonymous_bytes, descendants, proportional_bytes
 from cloudexec.testing.pocket.settings import PocketSettings
 
@@ -32,6 +32,7 @@ FREEZE_AFTER_S: Final = 0.02  # the runtime asks for the next invocation meanwhi
 LOOK_EVERY_S: Final = 0.1
 SHARE: Final = 20  # watch for no more than a twentieth of the time
 END_S: Final = 5.0
+KILL_AGAIN_S: Final = 0.05
 
 
 class Throttled(Exception):
@@ -67,11 +68,11 @@ class Pool:
         settings: PocketSettings,
         launching: Launching,
         log: LogBook,
-        ledger: Ledger,
+        tally: Tally,
         reserved: Callable[[Function], int | None],
         unreserved: Callable[[], int],
     ) -> None:
-        self._settings, self._launching, self._log, self._ledger = settings, launching, log, ledger
+        self._settings, self._launching, self._log, self._tally = settings, launching, log, tally
         self._reserved, self._unreserved = reserved, unreserved
         self._changed = threading.Condition()
         self._all: dict[str, Environment] = {}
@@ -137,7 +138,7 @@ class Pool:
         region, group = function.region, function.log_group
         environment = Environment(function, stream, lambda name, line: self._log.write((region, group, name), line))
         self._all[environment.id] = environment
-        self._ledger.count(function.name, "cold_starts")
+        self._tally.count(function.name, "cold_starts")
         return environment
 
     def _start(self, environment: Environment) -> None:
@@ -193,7 +194,7 @@ class Pool:
 
     def _due_s(self, environment: Environment) -> float:
         """When something is to be done with an idle environment."""
-        freezes = self._settings.lambda_freeze and not environment.is_frozen
+        freezes = self._settings.lambda_freeze and environment.can_freeze
         pause_s = FREEZE_AFTER_S if freezes else self._settings.lambda_idle_s
         return environment.idle_since_s + min(pause_s, self._settings.lambda_idle_s)
 
@@ -253,13 +254,17 @@ class Pool:
 
     def empty(self) -> None:
         """Kill everything; who waits for an invocation is told that its environment was killed."""
+        deadline_s = time.monotonic() + END_S
+        while time.monotonic() < deadline_s:  # what is just being started dies the second time
+            self.retire()
+            with self._changed:
+                busy = [env for env in self._all.values() if env.is_busy]
+            for environment in busy:
+                environment.kill()
+            with self._changed:
+                if self._changed.wait_for(lambda: not self._all, KILL_AGAIN_S):
+                    break
         with self._changed:
-            busy = [env for env in self._all.values() if env.is_busy]
-        self.retire()
-        for environment in busy:
-            environment.kill()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._all, END_S)
             self._ramps.clear()
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ class LogBook:
             self._waiting.clear()
 
 
-class Ledger:
+class Tally:
     """How often what was executed, by function."""
 
     def __init__(self) -> None:
