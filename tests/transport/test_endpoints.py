@@ -140,6 +140,12 @@ def test_the_transport_is_chosen_by_what_the_environment_asks_for(environ, chose
     assert choose_transport(Account("eu-west-1", fixed("a", "b")), "auto", environ) == chosen
 
 
+def test_only_the_services_that_are_talked_to_matter():
+    account, environ = Account("eu-west-1", fixed("a", "b")), PROXY | {"no_proxy": "s3.eu-west-1.amazonaws.com"}
+    assert choose_transport(account, "auto", environ, services=("s3",)) == "lean"
+    assert choose_transport(account, "auto", environ, services=("s3", "lambda")) == "boto3"
+
+
 def test_the_transport_can_be_named():
     account = Account("eu-west-1", fixed("a", "b"))
     assert choose_transport(account, "lean", PROXY) == "lean"

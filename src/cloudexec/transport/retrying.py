@@ -4,7 +4,8 @@ Called by:  conversation.py, boto.py.
 Rules:      - What AWS refused before it acted (throttles, an expired token, a wrong clock, another region) is repeated
               for every operation.
             - After a fault (5xx) or a lost answer AWS may have acted: only operations that say they are safe are
-              repeated. s3.py and sqs.py say which are, and why.
+              repeated. s3.py, sqs.py and lambdas.py say which are, and why.
+            - What is sent `once` is not repeated after a throttle, either: its caller decides when.
             - Pauses are random between nothing and a bound that doubles (full jitter): clients that failed together
               do not come back together.
             - A budget stops repeats when most requests fail: then they would only add load. Success costs nothing.
