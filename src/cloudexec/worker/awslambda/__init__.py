@@ -37,7 +37,12 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    from cloudexec.worker.awslambda.request import HIDDEN_VARIABLES
+    from cloudexec.worker.host.process import Launch
+
+    _ahead = Launch(hidden=HIDDEN_VARIABLES, with_bucket=True)  # it imports while we do, where there are two CPUs
+
+    from cloudexec.worker.awslambda import entry  # noqa: F401 - the first event shall not wait for it
     from cloudexec.worker.awslambda.environment import ENVIRONMENT
 
-    ENVIRONMENT.start_ahead()
-    from cloudexec.worker.awslambda import entry  # noqa: F401 - the first event shall not wait for it
+    ENVIRONMENT.take_over(_ahead)

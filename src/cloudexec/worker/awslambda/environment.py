@@ -20,7 +20,7 @@ from cloudexec.worker.agent.couriers import Courier, Inbox
 from cloudexec.worker.agent.place import age_of_process_s, say
 from cloudexec.worker.awslambda.caches import Caches
 from cloudexec.worker.awslambda.crew import Crew, setup_of
-from cloudexec.worker.awslambda.request import Request
+from cloudexec.worker.awslambda.request import HIDDEN_VARIABLES, Request
 from cloudexec.worker.awslambda.watch import Watch
 from cloudexec.worker.host.process import Launch
 from cloudexec.worker.stores import open_store, s3_place
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from cloudexec.store.s3 import S3Store
     from cloudexec.transport.account import Client
 
-_HIDDEN: Final = ("AWS_LAMBDA_RUNTIME_API",)  # whoever can ask it for the next event reads the next run's key
 _NO_LIMIT: Final = 1 << 62
 _Identity = tuple[bytes, InvocationSettings]
 
@@ -52,9 +51,9 @@ class Environment:
         self._clients: dict[tuple[str, str], Client] = {}
         self._couriers: dict[tuple[str, str, str], Courier] = {}
 
-    def start_ahead(self) -> None:
-        """Start a supervisor before there is a run for it."""
-        self._ahead = self._launch()
+    def take_over(self, ahead: Launch) -> None:
+        """Here is a supervisor for the first run, started before there is one. The environment is ready now."""
+        self._ahead = ahead
         self.init_s = age_of_process_s()
 
     def begin(self, request: Request) -> None:
@@ -112,7 +111,7 @@ class Environment:
 
     def _launch(self) -> Launch:
         ahead, self._ahead = self._ahead, None
-        return ahead or Launch(hidden=_HIDDEN, with_bucket=True)
+        return ahead or Launch(hidden=HIDDEN_VARIABLES, with_bucket=True)
 
     def _place_of(self, settings: InvocationSettings) -> dict[str, str]:
         if not settings.bucket:

@@ -1,15 +1,16 @@
 """What awslambdaric tells of one invocation.
 
-Called by: entry.py, which reads it; everybody here, who is given it.
+Called by: entry.py, which reads it; everybody here, who is given it. It imports little, for __init__.py.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
+TRACE_VARIABLE: Final = "_X_AMZN_TRACE_ID"
+HIDDEN_VARIABLES: Final = ("AWS_LAMBDA_RUNTIME_API",)  # whoever asks it for the next event reads the next run's key
 
 
 class Request(NamedTuple):

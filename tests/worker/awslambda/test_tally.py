@@ -1,0 +1,122 @@
+"""What a report says of a batch, whatever has happened to its calls."""
+
+from __future__ import annotations
+
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudexec.errors import PayloadTooLarge
+from cloudexec.serialization.failures import load_failure
+from cloudexec.wire.control import DownCause
+from cloudexec.wire.envelope import Kind, Seal, new_key
+from cloudexec.wire.mail import LaneStop, Report, decode_report
+from cloudexec.wire.messages import Batch, FunctionTraits, Outcome, PackedCall, PackedFunction, Verdict
+from cloudexec.worker.agent.books import Held, Work
+from cloudexec.worker.awslambda.tally import Tally, fit
+
+FUNCTION = PackedFunction(b"f" * 32, FunctionTraits(), b"")
+MOST = 5
+
+
+def batch_of(n: int) -> Batch:
+    return Batch([PackedCall(number, number % 3 + 1, FUNCTION, b"") for number in range(1, n + 1)], (3, 13), "")
+
+
+def outcome(number: int, value: bytes = b"") -> Outcome:
+    return Outcome(number, 1, Verdict.RETURNED, time.time(), time.time(), 0.0, 0, value)
+
+
+def stop(number: int, why: str) -> LaneStop:
+    return LaneStop(f"lane{number}", -9, why, number, number, "words", [])
+
+
+def held(number: int) -> Held:
+    call = PackedCall(number, 1, FUNCTION, b"")
+    return Held(call, Work("w", "", Batch([call], (3, 13), ""), memoryview(b""), 0.0))
+
+
+NUMBERS = st.integers(0, MOST + 1)  # 0 and the last are calls of nobody
+EVENTS = st.one_of(
+    st.tuples(st.just("outcome"), NUMBERS),
+    st.tuples(st.sampled_from([DownCause.DIED, DownCause.STOPPED, DownCause.TIMEOUT, DownCause.RETIRED]), NUMBERS),
+    st.tuples(st.just("dropped"), NUMBERS),
+    st.tuples(st.just("killed"), NUMBERS),
+    st.tuples(st.just("failed start"), st.just(0)),
+    st.tuples(st.just("ending"), st.just(0)),
+)
+
+
+@given(n=st.integers(0, MOST), events=st.lists(EVENTS, max_size=20))
+def test_every_call_stands_in_exactly_one_place(n, events):
+    tally = Tally()
+    tally.begin(batch_of(n))
+    for what, number in events:
+        if what == "outcome":
+            tally.end("lane", outcome(number), None)
+        elif what == "dropped":
+            tally.dropped(held(number))
+        elif what == "killed":
+            tally.killed("lane", held(number))
+        elif what == "failed start":
+            tally.failed_start("lane", outcome(0))
+        elif what == "ending":
+            tally.ends_all(DownCause.DEADLINE, "time is over")
+        else:
+            tally.lane_down(stop(number, what), None)
+    report = tally.report("w", 1, {})
+    places = [one.number for _, one in report.outcomes if one.number]
+    places += [one.running_call for one in report.down] + [number for number, _ in report.requeued]
+    assert sorted(places) == list(range(1, n + 1))
+    assert all(attempt == number % 3 + 1 for number, attempt in report.requeued)
+    if report.failed_start:
+        assert [one.number for _, one in report.outcomes] == [0]
+
+
+def test_what_is_killed_at_the_end_says_why_but_not_what_the_client_stopped_or_what_died_by_itself():
+    tally = Tally()
+    tally.begin(batch_of(3))
+    tally.stops(frozenset({2}))
+    tally.ends_all(DownCause.DEADLINE, "time is over")
+    for number, why in ((1, DownCause.STOPPED), (2, DownCause.STOPPED), (3, DownCause.DIED)):
+        tally.lane_down(stop(number, why), None)
+    down = tally.report("w", 1, {}).down
+    assert [one.why for one in down] == [DownCause.DEADLINE, DownCause.STOPPED, DownCause.DIED]
+    assert [one.last_words for one in down] == ["time is over\nwords", "words", "words"]
+
+
+def test_an_initializer_that_raised_waits_for_its_turn_if_calls_have_outcomes():
+    tally = Tally()
+    tally.begin(batch_of(2))
+    tally.failed_start("lane", outcome(0))
+    tally.end("lane", outcome(1), None)
+    report = tally.report("w", 1, {})
+    assert ([one.number for _, one in report.outcomes], report.failed_start) == ([1], False)
+    assert [number for number, _ in report.requeued] == [2]
+
+
+def test_a_new_batch_knows_nothing_of_the_one_before():
+    tally = Tally()
+    tally.begin(batch_of(1))
+    tally.failed_start("lane", outcome(0))
+    tally.leaving = "broken"
+    tally.begin(batch_of(1))
+    assert tally.report("w", 1, {}) == Report("w", 1, down=[], outcomes=[], requeued=[(1, 2)], facts={})
+
+
+@given(sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=8), most=st.integers(10_000, 60_000))
+def test_a_report_is_made_to_fit_by_replacing_the_largest(sizes, most):
+    seal = Seal(new_key())
+    outcomes = [("lane", outcome(number, b"v" * size)) for number, size in enumerate(sizes, 1)]
+    sealed = fit(seal, Report("w", 1, outcomes=outcomes), most)
+    kind, body = seal.open(sealed)
+    found = decode_report(body).outcomes
+    assert kind is Kind.REPORT
+    kept = [size for size, (_, one) in zip(sizes, found, strict=True) if one.verdict is Verdict.RETURNED]
+    replaced = [size for size, (_, one) in zip(sizes, found, strict=True) if one.verdict is Verdict.REFUSED]
+    assert len(sealed) <= most or not kept
+    assert not replaced or not kept or max(kept) <= min(replaced)
+    for _, one in found:
+        if one.verdict is Verdict.REFUSED:
+            assert isinstance(load_failure(one.value, lambda ref: memoryview(b"")), PayloadTooLarge)
