@@ -12,7 +12,7 @@ import sys
 
 def main(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
-    if arguments[:1] == ["--control-fd"] and arguments[2:] in ([], ["--with-bucket"]):
+    if arguments[:1] == ["--control-fd"] and len(arguments) > 1 and arguments[2:] in ([], ["--with-bucket"]):
         from cloudexec.worker.supervisor import serve
 
         return serve(int(arguments[1]), with_bucket=len(arguments) > 2)
