@@ -20,6 +20,7 @@ from cloudexec.backends.pull.home import Home
 from cloudexec.engine.engine import Engine
 from cloudexec.errors import SettingsError
 from cloudexec.executors.base import CloudExecutor, Core, OnError, checked_env
+from cloudexec.executors.jobs import Jobs, open_jobs
 from cloudexec.executors.settings import checked_initializer, positive, positive_or_none, seconds
 from cloudexec.executors.stores import LazyBlobs, RunStore
 from cloudexec.ids import new_run_id
@@ -31,7 +32,7 @@ from cloudexec.serialization.packer import Packer
 from cloudexec.store.memory import address_of
 from cloudexec.store.s3 import S3Store
 from cloudexec.store.uploads import Uploads
-from cloudexec.transport.account import Account, open_async_client, open_client
+from cloudexec.transport.account import Account, AwaitedClient, open_async_client, open_client
 from cloudexec.transport.boto import account_of
 from cloudexec.transport.limits import raise_descriptor_limit
 from cloudexec.wire.envelope import Seal, new_key
@@ -46,7 +47,7 @@ NO_BUCKET_INLINE_BYTES: Final = 4 << 20
 EVENTS_ABOVE_S: Final = 300.0
 _INITIALIZER_INLINE: Final = 64 * 1024  # it goes along in each invocation
 _MOST_CONCURRENT: Final = 100_000
-_TUNABLE: Final = frozenset({"margin_s", "control_after_s", "control_every_s", "event_beat_s"})
+_TUNABLE: Final = frozenset({"margin_s", "control_after_s", "control_every_s", "early_after_s", "event_beat_s"})
 _CONTROL_S: Final = 2.0
 
 LAMBDA_PACE: Final = Pace(
@@ -159,6 +160,37 @@ class LambdaExecutor(CloudExecutor):
         self._run = _LambdaRun(new_run_id(), place, session, settings)
         super().__init__(self._run.core(), options, on_error)
 
+    @classmethod
+    def attach(
+        cls,
+        group: str,
+        *,
+        bucket: str | None = None,
+        prefix: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        begin_within_s: float = 600.0,
+        timeout_s: float | None = None,
+    ) -> Jobs:
+        """The jobs of a group that lie in a bucket, whoever put them there; docs/lambda.md tells what jobs are.
+
+        A job that nobody has begun begin_within_s after it was put ends with EventDropped. timeout_s: of the jobs that
+        are submitted here. Errors: SettingsError, AwsError and its kin.
+        """
+        return open_jobs(
+            group,
+            bucket=bucket,
+            prefix=prefix,
+            region=region,
+            profile=profile,
+            session=session,
+            endpoint_url=endpoint_url,
+            begin_within_s=begin_within_s,
+            timeout_s=timeout_s,
+        )
+
 
 class _LambdaRun:
     """Puts together what one run needs; what AWS must be asked is asked once, before the first submission."""
@@ -260,7 +292,7 @@ class _LambdaRun:
             key=self._key,
             home=found.home,
             store=RunStore(found.store, found.uploads) if found.store and found.uploads else None,
-            open_client=lambda: open_async_client(found.account, max_connections=found.most_lanes + 64),
+            open_client=lambda: _open_async(found),
             read_event_facts=lambda: event_facts(place, found.facts, found.clients.ask),
             throttle_timeout_s=settings.throttle_timeout_s,
             events_above_s=settings.events_above_s,
@@ -350,6 +382,11 @@ class _Found:
         if self.client is not None:
             self.client.close()
         self.clients.close()
+
+
+def _open_async(found: _Found) -> AwaitedClient:
+    services = ("s3", "lambda")
+    return open_async_client(found.account, max_connections=found.most_lanes + 64, services=services)
 
 
 def _checked_tuning(tuning: Mapping[str, float]) -> Mapping[str, float]:
