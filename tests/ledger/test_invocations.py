@@ -86,3 +86,18 @@ def test_a_lane_that_was_refused_gives_its_calls_back_at_no_cost():
     ledger.outcome(1)
     assert ledger.places() == [("lane0", [2])]
     assert ledger.calls[2].attempts == 1
+
+
+@pytest.mark.parametrize("end", ["it died", "it is given back"])
+def test_a_lane_that_was_asked_for_its_calls_in_vain_takes_others_when_they_are_over(end):
+    ledger = Driver(lanes=1, pace=ONE_AT_A_TIME)
+    ledger.submit(2)
+    ledger.places()
+    ledger.ledger.returned("lane0", 0, 0.0)
+    if end == "it died":
+        ledger.ledger.call_down("lane0", 1, LOST._replace(stopped=True), 0.0)
+        ledger.ledger.settle(0.0)
+        assert ledger.places() == [("lane0", [2])]
+    else:
+        ledger.ledger.given_back([1], 0.0)
+        assert ledger.places() == [("lane0", [1])]

@@ -101,6 +101,25 @@ def _on_ecs() -> dict[str, Any]:
     }
 
 
+def _on_lambda() -> dict[str, Any]:
+    return {
+        **pocket().lambda_setup(),
+        "tuning": {"control_after_s": 0.2, "control_every_s": 0.2, "event_beat_s": 1.0, "early_after_s": 0.3},
+        "client_timeout_s": CLIENT_TIMEOUT_S,
+    }
+
+
+def _busy_environments(_pid: int) -> list[str]:
+    """Invocations that go on. Idle environments are Lambda's to end."""
+    return [f"{each.function} pid {each.pid}" for each in pocket().environments() if each.state in ("cold", "busy")]
+
+
+def _sessions_in_environments(executor: Any) -> list[int]:
+    """The processes of all environments that lead sessions, and so name all others."""
+    runtimes = [each.pid for each in pocket().environments() if each.pid]
+    return runtimes + [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) in runtimes]
+
+
 def _tasks_of(pid: int) -> list[str]:
     """Tasks that executors of a client process have left running.
 
@@ -140,5 +159,14 @@ EXECUTORS = [
         in_containers=True,
         together=lambda max_workers: {"slots": max_workers},
         sessions_of=_sessions_in_containers_of,
+    ),
+    ExecutorKind(
+        name="lambda",
+        home="cloudexec:LambdaExecutor",
+        set_up=_on_lambda,
+        left_behind=_busy_environments,
+        in_containers=True,
+        together=lambda max_workers: {"slots": max_workers},
+        sessions_of=_sessions_in_environments,
     ),
 ]

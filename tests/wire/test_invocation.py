@@ -29,14 +29,14 @@ SETTINGS = st.builds(
     python_version=st.just("3.12"),
     bucket=NAMES,
     prefix=NAMES,
-    margin_s=st.floats(0, 10),
+    **{name: st.floats(0, 10) for name in InvocationSettings._fields if name.endswith("_s")},
 )
 
 
-@given(SETTINGS, st.binary(max_size=500), NAMES)
-def test_a_batch_arrives_as_it_was_sent(settings, sealed, name):
-    event = decode_event(json.loads(EventHead(KEY, settings).with_batch(sealed, name)))
-    assert (event.key, event.settings, event.batch, event.name) == (KEY, settings, sealed, name)
+@given(SETTINGS, st.binary(max_size=500), NAMES, NAMES)
+def test_a_batch_arrives_as_it_was_sent(settings, sealed, name, early):
+    event = decode_event(json.loads(EventHead(KEY, settings).with_batch(sealed, name, early)))
+    assert (event.key, event.settings, event.batch, event.name, event.early) == (KEY, settings, sealed, name, early)
 
 
 @given(SETTINGS, NAMES, NAMES)

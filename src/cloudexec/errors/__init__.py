@@ -405,8 +405,8 @@ class CredentialsExpired(AwsError):
 
 
 class Throttled(AwsError):
-    """AWS asked to slow down, and went on doing so after all repeats. Arguments: those of AwsError, then the limit that was
-    met and the seconds to wait, where AWS names them."""
+    """AWS asked to slow down, and went on doing so after all repeats. Arguments: those of AwsError, then the limit that
+    was met and the seconds to wait, where AWS names them."""
 
     remedy = "use fewer workers or runs at once, or ask AWS for a higher quota of the named service"
 

@@ -263,6 +263,8 @@ class Ledger:
             if call is not None and holder is not None:
                 self._take_back(holder, [call])
                 if not holder.shared:
+                    if holder.stalled:
+                        self._placing.moved(holder)
                     self._placing.look_at(holder)
         self._placing.fill(now_s)
 
@@ -335,6 +337,8 @@ class Ledger:
         if lane is None or call is None:
             return
         lane.progress_s = now_s
+        if lane.stalled:
+            self._placing.moved(lane)
         call.alone = call.alone or alone
         self._failed_attempt(call, end, now_s)
         self._placing.look_at(lane)

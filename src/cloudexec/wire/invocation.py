@@ -46,16 +46,19 @@ class InvocationSettings(NamedTuple):
     control_every_s: float = 5.0
     stale_s: float = 120.0  # the client's heartbeat is older: it is taken for dead
     event_beat_s: float = 15.0  # how often a running event says that it lives
+    early_after_s: float = 2.0  # a batch that takes longer tells what it has, and gives back what waits
 
 
 class Event(NamedTuple):
-    """A payload. Either `batch` (sealed) or `stored` (its name in the store) is given. name: of an Event invocation."""
+    """A payload. Either `batch` (sealed) or `stored` (its name in the store) is given. name: of an Event invocation.
+    early: under which name the batch may tell before its end; empty if nobody would look."""
 
     key: bytes
     settings: InvocationSettings
     batch: bytes = b""
     stored: str = ""
     name: str = ""
+    early: str = ""
 
 
 class Answer(NamedTuple):
@@ -74,18 +77,19 @@ class EventHead:
         said = {"cloudexec": FORMAT, "key": key.hex(), "settings": settings._asdict()}
         self._head = json.dumps(said, separators=(",", ":"))[:-1].encode()
 
-    def with_batch(self, sealed: bytes, name: str = "") -> bytes:
+    def with_batch(self, sealed: bytes, name: str = "", early: str = "") -> bytes:
         """A payload with the batch in it."""
         text = base64.b64encode(sealed)
-        return b"".join((self._head, b',"batch":"', text, b'"', _named(name), b"}"))
+        return b"".join((self._head, b',"batch":"', text, b'"', _named(name, early), b"}"))
 
-    def with_stored(self, stored: str, name: str = "") -> bytes:
+    def with_stored(self, stored: str, name: str = "", early: str = "") -> bytes:
         """A payload that says where the batch lies."""
-        return b"".join((self._head, b',"stored":', json.dumps(stored).encode(), _named(name), b"}"))
+        return b"".join((self._head, b',"stored":', json.dumps(stored).encode(), _named(name, early), b"}"))
 
 
-def _named(name: str) -> bytes:
-    return b',"event":' + json.dumps(name).encode() if name else b""
+def _named(name: str, early: str) -> bytes:
+    said = {key: text for key, text in (("event", name), ("early", early)) if text}
+    return b"," + json.dumps(said)[1:-1].encode() if said else b""
 
 
 def is_ours(event: object) -> bool:
@@ -105,6 +109,7 @@ def decode_event(event: Mapping[str, Any]) -> Event:
             batch=base64.b64decode(event.get("batch", ""), validate=True),
             stored=str(event.get("stored", "")),
             name=str(event.get("event", "")),
+            early=str(event.get("early", "")),
         )
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise WireError(f"an invocation is damaged, or of another version of cloudexec: {error!r}") from None

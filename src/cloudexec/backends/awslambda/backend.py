@@ -71,6 +71,7 @@ WORKER: Final = "lambda"
 _CONTROL_AFTER_S: Final = 1.0  # an invocation that is in flight so long is worth a heartbeat object
 _MOST_BROKEN: Final = 3
 _FETCHES_AT_ONCE: Final = 64
+_EARLY_MARGIN_S: Final = 0.3  # an early report is written a moment after it is due
 _READ_MARGIN_S: Final = 30.0  # answers may take so much longer than the function's timeout
 _LAST_UPLOADS_S: Final = 30.0
 _THROTTLED: Final = LaneEnd(Cause.LOST, "Lambda had no room for it", retired=True)
@@ -114,11 +115,12 @@ class LambdaPlan:
 class _Flight:
     """One batch on its way. `sent_s`: when its invocation was begun; 0: not yet."""
 
-    __slots__ = ("calls", "is_event", "lane", "sent_s", "task")
+    __slots__ = ("calls", "is_event", "lane", "name", "sent_s", "task")
 
     def __init__(self, lane: str, calls: list[OutboundCall], is_event: bool) -> None:
         self.lane = lane
         self.calls = calls
+        self.name = f"{calls[0].number:08d}-{calls[0].attempts}"  # no other batch begins with the same attempt
         self.is_event = is_event
         self.sent_s = 0.0
         self.task: asyncio.Task[None] | None = None
@@ -139,6 +141,7 @@ class LambdaBackend:
         self._admission = Admission(1)
         self._control: ControlWriter | None = None
         self._sweep: Sweep | None = None
+        self._knows_events = False
         self._room = asyncio.Semaphore(_FETCHES_AT_ONCE)
         self._events: deque[Event] = deque()
         self._flights: dict[str, _Flight] = {}  # by lane, in the order in which they began
@@ -312,7 +315,13 @@ class LambdaBackend:
 
     async def _fly(self, plan: LambdaPlan, flight: _Flight) -> None:
         """Send a batch, and take in what comes of it."""
+        is_watched = plan.home is not None and len(flight.calls) > 1
+        timer = asyncio.get_running_loop().call_later(self._early_s, self._watch, plan, flight) if is_watched else None
         events = await self._outcome_of(plan, flight)
+        if timer is not None:
+            timer.cancel()
+            if self._sweep is not None:
+                self._sweep.forget_early(flight.name)
         if self._flights.get(flight.lane) is flight:
             del self._flights[flight.lane]
         self._happened(*events)
@@ -347,6 +356,25 @@ class LambdaBackend:
             return all_down(flight.lane, flight.calls, end)
         return await self._answered(plan, flight, invocation.payload)
 
+    @property
+    def _early_s(self) -> float:
+        """How long a batch of several calls may be away before it is looked for."""
+        assert self._plan is not None
+        return self._plan.settings.early_after_s + _EARLY_MARGIN_S
+
+    def _watch(self, plan: LambdaPlan, flight: _Flight) -> None:
+        """One of its calls may be long, and the others behind it short."""
+
+        async def hear(report: Report) -> None:
+            before = flight.calls
+            events = await self._events_of(plan, flight.lane, before, report, is_last=False)
+            told = {outcome.number for _, outcome in report.outcomes} | {number for number, _ in report.requeued}
+            told |= {stop.killed_call or stop.running_call for stop in report.down}
+            flight.calls = [call for call in flight.calls if call.number not in told]
+            self._happened(*events)
+
+        self._sweep_of(plan).watch_early(flight.name, hear)
+
     async def _payload(self, plan: LambdaPlan, flight: _Flight) -> bytes:
         """What the invocation carries; what is too large for it lies in the bucket then. Errors: CloudexecError."""
         absent = [ref.name for call in flight.calls for ref in _blobs_of(call)]
@@ -356,17 +384,18 @@ class LambdaBackend:
                 await asyncio.get_running_loop().run_in_executor(None, plan.store.wait, absent)
         assert self._head is not None
         sealed = plan.seal.close(Kind.BATCH, encode_batch([call.for_wire() for call in flight.calls]))
-        name = _name_of(flight) if flight.is_event else ""
+        name = flight.name if flight.is_event else ""
+        early = flight.name if len(flight.calls) > 1 and plan.home is not None else ""
         most = MOST_EVENT if flight.is_event else MOST_PAYLOAD
-        payload = self._head.with_batch(sealed, name)
+        payload = self._head.with_batch(sealed, name, early)
         if len(payload) <= most:
             return payload
         if plan.home is None:
             raise PayloadTooLarge(f"{len(payload):,} bytes in one invocation, and Lambda takes {most:,}")
-        stored = f"batches/{_name_of(flight)}"
+        stored = f"batches/{flight.name}"
         assert self._client is not None
         await self._client.call(s3.put_object(plan.home.bucket, plan.home.key(stored), [sealed], owner=plan.home.owner))
-        return self._head.with_stored(stored, name)
+        return self._head.with_stored(stored, name, early)
 
     def _refused(self, plan: LambdaPlan, flight: _Flight, refused: Refused) -> list[Event]:
         """Lambda did not run it, or nobody knows."""
@@ -410,7 +439,7 @@ class LambdaBackend:
         except CloudexecError as error:
             end = LaneEnd(Cause.LOST, f"its answer could not be read: {error.what}", error="EnvironmentLost")
             return [CallDown(flight.lane, call.number, end) for call in flight.calls]
-        return await self.events_of(plan, flight.lane, flight.calls, report)
+        return await self._events_of(plan, flight.lane, flight.calls, report)
 
     async def _take_stored(self, plan: LambdaPlan, name: str) -> Any:
         assert plan.home is not None
@@ -419,8 +448,8 @@ class LambdaBackend:
         found = await self._client.call(s3.get_object(plan.home.bucket, key, owner=plan.home.owner))
         return found.body
 
-    async def events_of(
-        self, plan: LambdaPlan, lane: str, calls: Sequence[OutboundCall], report: Report
+    async def _events_of(
+        self, plan: LambdaPlan, lane: str, calls: Sequence[OutboundCall], report: Report, *, is_last: bool = True
     ) -> list[Event]:
         """What a report tells; the results that it names are fetched first, so that the engine need not wait."""
         if plan.home is not None and (refs := results_outside(report)):
@@ -429,7 +458,7 @@ class LambdaBackend:
             self._count_broken(report.leaving)
         elif report.outcomes:
             self._n_broken = 0
-        return read_report(lane, report, calls, plan.facts.timeout_s)
+        return read_report(lane, report, calls, plan.facts.timeout_s, is_last=is_last)
 
     def _count_broken(self, why: str) -> None:
         """An environment cannot go on; where one after another cannot, no call will ever run."""
@@ -451,8 +480,9 @@ class LambdaBackend:
     # --- batches that go as events ---
 
     async def _fly_as_event(self, plan: LambdaPlan, flight: _Flight, payload: bytes) -> list[Event]:
-        sweep = await self._open_sweep(plan)
-        function, name = self._lanes[flight.lane], _name_of(flight)
+        sweep = self._sweep_of(plan)
+        await self._learn_of_events(plan, sweep)
+        function, name = self._lanes[flight.lane], flight.name
         invoke = lambdas.invoke(
             function,
             payload,
@@ -476,27 +506,38 @@ class LambdaBackend:
         end = await waiting
         if isinstance(end, LaneEnd):
             return all_down(flight.lane, flight.calls, end)
-        return await self.events_of(plan, flight.lane, flight.calls, end)
+        return await self._events_of(plan, flight.lane, flight.calls, end)
 
-    async def _open_sweep(self, plan: LambdaPlan) -> Sweep:
+    def _sweep_of(self, plan: LambdaPlan) -> Sweep:
+        """Looks for what comes as objects; it begins with the first need."""
         if self._sweep is None:
             assert plan.home is not None
             assert self._client is not None
             assert self._loop is not None
-            self._sweep = sweep = Sweep(self._client, plan.home, plan.seal, plan.settings.event_beat_s)
-            facts = await asyncio.get_running_loop().run_in_executor(None, plan.read_event_facts)
-            sweep.learn(facts)
-            if facts.event_retries:
-                log.warning(
-                    "function %s repeats failed events %d times (MaximumRetryAttempts); cloudexec retries by itself, "
-                    "and repeats run nothing. Set it to 0: aws lambda put-function-event-invoke-config "
-                    "--function-name %s --maximum-retry-attempts 0",
-                    plan.functions[0],
-                    facts.event_retries,
-                    plan.functions[0],
-                )
-            self._loop.begin(sweep.keep())
+            self._sweep = Sweep(self._client, plan.home, plan.seal, plan.settings.event_beat_s)
+            self._loop.begin(self._sweep.keep())
         return self._sweep
+
+    async def _learn_of_events(self, plan: LambdaPlan, sweep: Sweep) -> None:
+        """Ask how Lambda handles the function's events, once. Errors: AwsError and its kin."""
+        if self._knows_events:
+            return
+        self._knows_events = True
+        try:
+            facts = await asyncio.get_running_loop().run_in_executor(None, plan.read_event_facts)
+        except CloudexecError as error:
+            log.warning("how Lambda handles events of %s is not known: %s", plan.functions[0], error)
+            return
+        sweep.learn(facts)
+        if facts.event_retries:
+            log.warning(
+                "function %s repeats failed events %d times (MaximumRetryAttempts); cloudexec retries by itself, "
+                "and repeats run nothing. Set it to 0: aws lambda put-function-event-invoke-config "
+                "--function-name %s --maximum-retry-attempts 0",
+                plan.functions[0],
+                facts.event_retries,
+                plan.functions[0],
+            )
 
     # --- beginning and end ---
 
@@ -589,12 +630,6 @@ def _blobs_of(call: OutboundCall) -> Sequence[BlobRef]:
     """What must be stored before the call is sent."""
     modules = call.function.modules
     return (*call.refs, *(module.bundle for module in modules)) if modules else call.refs
-
-
-def _name_of(flight: _Flight) -> str:
-    """Names a batch: no other one begins with the same attempt at the same call."""
-    first = flight.calls[0]
-    return f"{first.number:08d}-{first.attempts}"
 
 
 def _refusal(call: OutboundCall, error: CloudexecError) -> Outcome:

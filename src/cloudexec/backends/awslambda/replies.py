@@ -17,6 +17,7 @@ from cloudexec import errors
 from cloudexec.backends.causes import end_of
 from cloudexec.backends.protocol import CallDown, Event, GivenBack, InitializerError, OutboundCall, Outcomes
 from cloudexec.errors import AccessDenied, AwsError, CloudexecError, ConnectionLost, Throttled
+from cloudexec.errors.broken import FunctionFailed
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Cause
 from cloudexec.transport.lambdas import Invocation
@@ -100,14 +101,13 @@ def read_failure(invocation: Invocation, timeout_s: float) -> LaneEnd | Cloudexe
     told = f"{kind}: {message}" if kind else message
     log = _quoted(invocation.log_tail)
     if kind in _UNFIT:
-        name = _UNFIT[kind]
-        remedy = None
+        name, remedy = _UNFIT[kind], None
         if "exec format error" in message.lower():
             name = "WrongArchitecture"
         elif re.search(r"cpython-3\d+|cp3\d+", message):
             remedy = "the zip or image has packages for another Python: build it for the function's runtime"
-        kind_of_error: type[CloudexecError] = getattr(errors, name)
-        return kind_of_error(f"{told}{log}", remedy=remedy)
+        unfit: type[CloudexecError] = getattr(errors, name)
+        return unfit(f"{told}{log}", remedy=remedy)
     if kind == "Function.ResponseSizeTooLarge":
         return LaneEnd(Cause.CRASH, f"its results did not fit into an answer: {message}")
     if kind in ("Sandbox.Timedout", "Sandbox.TimedOut") or "Task timed out" in message:
@@ -117,7 +117,7 @@ def read_failure(invocation: Invocation, timeout_s: float) -> LaneEnd | Cloudexe
         return LaneEnd(Cause.OOM, f"its environment ran out of memory: {message}{log}", -9, remedy=MORE_MEMORY)
     if kind.startswith(("Runtime.", "Sandbox.")) or not kind:
         return LaneEnd(Cause.LOST, f"its environment ended: {told}{log}", error="EnvironmentLost")
-    return errors.FunctionFailed(f"the function's handler raised {told}{_lines(trace)}{log}")
+    return FunctionFailed(f"the function's handler raised {told}{_lines(trace)}{log}")
 
 
 def _told(payload: bytes | bytearray) -> tuple[str, str, Sequence[str]]:
@@ -145,8 +145,10 @@ def _quoted(log_tail: str) -> str:
 # --- a worker's answer -----------------------------------------------------------------------
 
 
-def read_report(lane: str, report: Report, calls: Iterable[OutboundCall], timeout_s: float) -> list[Event]:
-    """Events for the ledger; every call of the batch is in one of them."""
+def read_report(
+    lane: str, report: Report, calls: Iterable[OutboundCall], timeout_s: float, *, is_last: bool = True
+) -> list[Event]:
+    """Events for the ledger. When the report `is_last`, every call of the batch is in one of them."""
     if report.failed_start:
         return [InitializerError(outcome) for _, outcome in report.outcomes]
     open_calls = {call.number for call in calls}
@@ -162,6 +164,8 @@ def read_report(lane: str, report: Report, calls: Iterable[OutboundCall], timeou
     open_calls.difference_update(back)
     if back:
         events.append(GivenBack(back))
+    if not is_last:
+        return events
     silent = LaneEnd(Cause.LOST, "the worker's answer does not tell of it", error="EnvironmentLost")
     events += [CallDown(lane, number, silent) for number in sorted(open_calls)]
     return events

@@ -1,8 +1,9 @@
-"""Outcomes of Event invocations: objects that appear below the run's prefix.
+"""What comes as objects below the run's prefix: reports of Event invocations, and early ones of batches that last.
 
 Called by: backend.py, on its loop.   Calls: transport.s3.
 Schedule:  one LIST for all events that are waited for: soon at first, then every few seconds.
-Objects:   events/NAME.begun is written by the environment that has claimed the event, and again as its heartbeat;
+Objects:   events/NAME.N.early tells what became of a part of the batch NAME, before its end; N counts from 1.
+           events/NAME.begun is written by the environment that has claimed the event, and again as its heartbeat;
            events/NAME.report once, when it is done. Both are removed when they have been read.
 Promise:   who waits gets the report, or a LaneEnd that says why there is none: never begun within the event's
            greatest age, or begun and silent. Ages are measured here, from one sweep to the next: clocks need not agree.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cloudexec.backends.awslambda.discovery import FunctionFacts
@@ -35,6 +37,7 @@ _SILENT_BEATS: Final = 4
 _AGE_MARGIN_S: Final = 30.0
 _BEGUN: Final = ".begun"
 _REPORT: Final = ".report"
+_EARLY: Final = ".early"
 
 
 class _Awaited:
@@ -59,6 +62,8 @@ class Sweep:
         self._silent_s = _SILENT_BEATS * beat_s + 5.0
         self._age_s = 21_600.0
         self._awaited: dict[str, _Awaited] = {}
+        self._early: dict[str, Callable[[Report], Awaitable[None]]] = {}
+        self._read: set[str] = set()  # early reports that could not be removed must not be read twice
         self._pause_s = _FIRST_S
         self._has_work = asyncio.Event()
 
@@ -78,10 +83,20 @@ class Sweep:
         """It was not sent."""
         self._awaited.pop(name, None)
 
+    def watch_early(self, name: str, tell: Callable[[Report], Awaitable[None]]) -> None:
+        """A batch has been away for long: hand over what it tells before its end."""
+        self._early[name] = tell
+        self._pause_s = _FIRST_S
+        self._has_work.set()
+
+    def forget_early(self, name: str) -> None:
+        """Its end has come."""
+        self._early.pop(name, None)
+
     async def keep(self) -> None:
         """Look again and again."""
         while True:
-            if not self._awaited:
+            if not self._awaited and not self._early:
                 self._has_work.clear()
                 await self._has_work.wait()
             await asyncio.sleep(self._pause_s)
@@ -94,6 +109,7 @@ class Sweep:
     async def _look(self) -> None:
         begun: dict[str, str] = {}
         done: list[str] = []
+        early: list[str] = []
         after = ""
         prefix = self._home.key("events/")
         while True:
@@ -104,11 +120,14 @@ class Sweep:
                 name = entry.key[len(prefix) :]
                 if name.endswith(_REPORT):
                     done.append(name[: -len(_REPORT)])
+                elif name.endswith(_EARLY):
+                    early.append(name)
                 elif name.endswith(_BEGUN):
                     begun[name[: -len(_BEGUN)]] = f"{entry.etag} {entry.last_modified_s}"
             if not page.is_truncated:
                 break
             after = page.objects[-1].key
+        await asyncio.gather(*[self._take_early(name) for name in sorted(early)])
         await asyncio.gather(*[self._take(name) for name in done if name in self._awaited])
         self._bury_silent(begun, time.monotonic())
 
@@ -129,6 +148,25 @@ class Sweep:
                 await self._client.call(s3.delete_object(home.bucket, key, owner=home.owner))
         except CloudexecError as error:  # removed with the run, at its end
             log.info("objects of event %s were not removed: %s", name, error)
+
+    async def _take_early(self, name: str) -> None:
+        """Hand an early report on. One that is not its worker's is left, and not believed."""
+        home, key = self._home, self._home.key(f"events/{name}")
+        tell = self._early.get(name[: -len(_EARLY)].rpartition(".")[0])
+        if tell is None or name in self._read:
+            return
+        self._read.add(name)
+        try:
+            found = await self._client.call(s3.get_object(home.bucket, key, owner=home.owner))
+            report = decode_report(open_report(self._seal, found.body))
+        except CloudexecError as error:
+            log.warning("an early report of run %s was not read: %s", home.run_id, error)
+            return
+        await tell(report)
+        try:
+            await self._client.call(s3.delete_object(home.bucket, key, owner=home.owner))
+        except CloudexecError as error:  # removed with the run, at its end
+            log.info("%s was not removed: %s", name, error)
 
     def _bury_silent(self, begun: dict[str, str], now_s: float) -> None:
         for name, awaited in list(self._awaited.items()):
