@@ -157,7 +157,11 @@ class Launching:
         argv += [function.image, *(function.image_config.get("Command") or ())]
 
         def remove() -> None:
-            subprocess.run(["podman", "rm", "--force", "--ignore", name], capture_output=True, check=False)
+            for words in (
+                ["kill", name],
+                ["rm", "--force", "--ignore", name],
+            ):  # `rm` alone waits for a SIGTERM's effect
+                subprocess.run(["podman", *words], capture_output=True, check=False)
             shutil.rmtree(own, ignore_errors=True)
 
         return Launch(
