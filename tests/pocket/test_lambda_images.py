@@ -42,6 +42,12 @@ def test_an_image_runs_what_its_entrypoint_and_command_say(functions, directory,
         ),
         pytest.param(
             "of/lambda",
+            {"ImageConfig": {"WorkingDirectory": "/not/there"}},
+            "no such file or directory",
+            id="a directory that is not there",
+        ),
+        pytest.param(
+            "of/lambda",
             {"Architectures": ["arm64" if platform.machine() in ("x86_64", "amd64") else "x86_64"]},
             "exec format error",
             id="another architecture",

@@ -388,6 +388,7 @@ def test_what_dies_while_it_is_idle_costs_nobody_an_invocation(functions):
     functions.make("return os.getpid()")
     pid = functions.invoke().payload
     os.kill(pid, signal.SIGKILL)
+    functions.until(lambda: _state(pid) == "Z")  # the server buries it with the next invocation
     told = functions.invoke()
     assert told.error is None
     assert told.payload != pid

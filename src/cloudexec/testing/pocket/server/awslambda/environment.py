@@ -209,6 +209,8 @@ class Environment:
                 return
             self.is_over = True
             self._end_process()
+            if self._process is None and self._launch is not None:
+                self._launch.on_end()  # it could not be started
             for connection in self._connections.values():
                 connection.sock.close()
             self._epoll.close()

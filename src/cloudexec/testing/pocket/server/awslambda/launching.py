@@ -58,7 +58,6 @@ class Launching:
         """Everything to start this environment; a Refusal or CannotExecute if it cannot be."""
         mark = f"{self._mark_base}{environment.id}"
         own = self._root / environment.id
-        (own / "tmp").mkdir(parents=True)
         variables = self._variables(function, environment, own)
         if not function.image:
             task = self._code(function)
@@ -73,6 +72,7 @@ class Launching:
         return self._process(argv, directory, own, {**variables, **function.variables, LAMBDA_MARK: mark})
 
     def _process(self, argv: list[str], directory: Path, own: Path, variables: dict[str, str]) -> Launch:
+        (own / "tmp").mkdir(parents=True)
         return Launch(
             argv=argv,
             directory=directory,
@@ -145,6 +145,7 @@ class Launching:
 
     def _podman(self, function: Function, own: Path, variables: dict[str, str]) -> Launch:
         """`podman run` in the host's network, so that the Runtime API on 127.0.0.1 is there."""
+        own.mkdir()
         name = f"pocket-{own.name}"
         argv = ["podman", "run", "--rm", "--network", "host", "--name", name, "--label", f"pocket={self._pocket_id}"]
         argv += ["--memory", f"{function.memory_mb}m"]

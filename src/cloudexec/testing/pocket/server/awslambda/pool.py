@@ -11,6 +11,7 @@ Called by:  invoke.py and events.py, through `take` and `give_back`; plane.py.  
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 from cloudexec.testing.pocket.server.awslambda.environment import Environment
 from cloudexec.testing.pocket.server.awslambda.functions import Function
-from cloudexec.testing.pocket.server.awslambda.launching import Launching
+from cloudexec.testing.pocket.server.awslambda.launching import CannotExecute, Launching
 from cloudexec.testing.pocket.server.awslambda.records import LogBook, Tally
 from cloudexec.testing.pocket.server.memory import anonymous_bytes, descendants, proportional_bytes
 from cloudexec.testing.pocket.settings import PocketSettings
@@ -145,7 +146,12 @@ class Pool:
         try:
             if self._settings.lambda_cold_s:
                 time.sleep(self._settings.lambda_cold_s)
-            environment.start(self._launching.launch(environment.function, environment))
+            launch = self._launching.launch(environment.function, environment)
+            try:
+                environment.start(launch)
+            except OSError as error:
+                what = f"fork/exec {launch.argv[0]}: {os.strerror(error.errno or 0).lower()}"
+                raise CannotExecute(what) from error
         except BaseException:
             self.give_back(environment)
             raise
