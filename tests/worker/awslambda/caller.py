@@ -106,15 +106,17 @@ class Caller:
         """Packed as settings and blobs hold it."""
         return self._packer.pack_initializer(function, args)[0]
 
-    def event(self, *calls: PackedCall, seal: Seal | None = None, name: str = "", **settings: Any) -> dict[str, Any]:
+    def event(
+        self, *calls: PackedCall, seal: Seal | None = None, name: str = "", early: str = "", **settings: Any
+    ) -> dict[str, Any]:
         """A payload, as the handler gets it; `settings` replace the run's."""
         sealed = (seal or self.seal).close(Kind.BATCH, encode_batch(calls))
-        return self.event_around(sealed, name=name, **settings)
+        return self.event_around(sealed, name=name, early=early, **settings)
 
-    def event_around(self, sealed: bytes, name: str = "", **settings: Any) -> dict[str, Any]:
+    def event_around(self, sealed: bytes, name: str = "", early: str = "", **settings: Any) -> dict[str, Any]:
         """A payload with any bytes in the batch's place."""
         head = EventHead(self.key, self.settings._replace(**settings))
-        return dict(json.loads(head.with_batch(sealed, name)))
+        return dict(json.loads(head.with_batch(sealed, name, early)))
 
     def event_stored(self, *calls: PackedCall, **settings: Any) -> dict[str, Any]:
         """A payload that names a batch in the bucket."""

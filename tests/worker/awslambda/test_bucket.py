@@ -263,3 +263,54 @@ def test_an_event_that_is_refused_says_so_in_its_report(caller):
 def test_the_report_of_an_event_may_be_as_large_as_it_likes(caller):
     caller.invoke(caller.event(*(caller.call(deeds.text_of, 200_000) for _ in range(30)), name="e1"))
     assert len(caller.values(event_report(caller, "e1"))) == 30
+
+
+# --- early reports ---
+
+
+def early_reports(caller):
+    names = sorted(key.rpartition("/")[2] for key in caller.objects(f"{caller.prefix}/events/"))
+    sealed = {name: caller.store.get(f"events/{name}") for name in names}
+    return {name: decode_report(open_report(caller.seal, found)) for name, found in sealed.items()}
+
+
+def test_a_batch_that_lasts_tells_what_has_ended_gives_back_what_waits_and_goes_on(caller):
+    short, long, waits = caller.call(calls.double, 1), caller.call(calls.sleep, 1.0), caller.call(calls.double, 2)
+    answer = caller.report_in(caller.invoke(caller.event(short, long, waits, early="b1", early_after_s=0.3)))
+    reports = early_reports(caller)
+    assert list(reports) == ["b1.1.early"]
+    first = reports["b1.1.early"]
+    assert caller.values(first) == {short.number: 2}
+    assert first.requeued == [(waits.number, 1)]
+    assert caller.values(answer) == {short.number: 2, long.number: 1.0}, "the answer tells everything"
+    assert answer.requeued == [(waits.number, 1)]
+
+
+def test_each_early_report_tells_what_is_new(caller):
+    caller.run(caller.call(calls.double, 0), n_slots=2, early_after_s=0.3)
+    batch = [caller.call(calls.sleep, seconds) for seconds in (0.05, 0.45, 1.5)]
+    caller.invoke(caller.event(*batch, early="b1", n_slots=2, early_after_s=0.3))
+    reports = early_reports(caller)
+    told = [[outcome.number for _, outcome in report.outcomes] for report in reports.values()]
+    assert list(reports) == ["b1.1.early", "b1.2.early"]
+    assert told == [[batch[0].number], [batch[1].number]]
+
+
+def test_a_call_that_kills_its_slot_is_told_early(caller):
+    caller.run(caller.call(calls.double, 0), n_slots=2, early_after_s=0.2)
+    guilty, long = caller.call(os._exit, 3), caller.call(calls.sleep, 0.8)
+    caller.invoke(caller.event(guilty, long, early="b1", n_slots=2, early_after_s=0.2))
+    assert [stop.running_call for stop in early_reports(caller)["b1.1.early"].down] == [guilty.number]
+
+
+def test_calls_that_wait_for_an_initializer_are_not_given_back(caller):
+    name = caller.store.put_blob(memoryview(caller.initializer(time.sleep, 0.8))).name
+    batch = [caller.call(calls.double, number) for number in range(3)]
+    event = caller.event(*batch, early="b1", early_after_s=0.1, initializer_blob=name)
+    assert len(caller.values(caller.report_in(caller.invoke(event)))) == 3
+    assert not early_reports(caller)
+
+
+def test_a_batch_that_ends_in_time_tells_nothing_early(caller):
+    caller.invoke(caller.event(caller.call(calls.double, 1), caller.call(calls.double, 2), early="b1"))
+    assert not early_reports(caller)

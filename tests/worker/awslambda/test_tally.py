@@ -74,6 +74,32 @@ def test_every_call_stands_in_exactly_one_place(n, events):
         assert [one.number for _, one in report.outcomes] == [0]
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(["outcome", "down", "given back", "tell"]), st.integers(1, MOST)), max_size=20)
+)
+def test_early_reports_tell_each_call_once_and_the_last_report_all_of_them(events):
+    tally = Tally()
+    tally.begin(batch_of(MOST))
+    early: list[int] = []
+    for what, number in events:
+        if what == "outcome":
+            tally.end("lane", outcome(number), None)
+        elif what == "down":
+            tally.lane_down(stop(number, DownCause.DIED), None)
+        elif what == "given back" and number in dict(tally.report("w", 1, {}).requeued):
+            tally.given_back([held(number)])
+        elif what == "tell" and (report := tally.early_report("w")) is not None:
+            early += numbers_in(report)
+            assert numbers_in(report)
+    assert len(set(early)) == len(early)
+    assert sorted(numbers_in(tally.report("w", 1, {}))) == list(range(1, MOST + 1))
+
+
+def numbers_in(report: Report) -> list[int]:
+    told = [one.number for _, one in report.outcomes] + [one.running_call for one in report.down]
+    return told + [number for number, _ in report.requeued]
+
+
 def test_what_is_killed_at_the_end_says_why_but_not_what_the_client_stopped_or_what_died_by_itself():
     tally = Tally()
     tally.begin(batch_of(3))

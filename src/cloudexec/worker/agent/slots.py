@@ -132,6 +132,19 @@ class Slots:
             self._books.take_back(lane, self.host.recall(lane))
         return self._books.take_waiting() if late else []
 
+    def take_unstarted(self) -> list[Held]:
+        """What waits behind calls that run, or for a slot, while every slot runs a call. A slot that has not begun one
+        yet keeps what it has."""
+        books = self._books
+        n_running = 0
+        for lane in books.lanes.values():
+            unstarted = self.host.unstarted(lane.id)
+            if len(lane.held) > unstarted:
+                n_running += 1
+                if unstarted:
+                    books.take_back(lane.id, self.host.recall(lane.id))
+        return books.take_waiting() if n_running >= books.n_slots else []
+
     def _look_after_supervisor(self, now_s: float) -> None:
         if self._books.is_empty or not self._books.lanes:
             self._look_s, self._n_silent = NEVER, 0

@@ -10,6 +10,7 @@ Files:      entry.py        what the event asks for; the answer
             crew.py         the slots of one run: one batch at a time, until its end or the function's
             tally.py        pure: what became of each call of a batch
             watch.py        the client's orders, looked at while calls run long
+            early.py        what a batch tells before its end
             claims.py       one object that says who does something, and that he lives
             events.py       Event invocations
             jobs.py         jobs that lie in a bucket; jobcall.py runs in their slot

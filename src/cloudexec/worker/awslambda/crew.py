@@ -21,6 +21,7 @@ from cloudexec.wire.envelope import Seal
 from cloudexec.wire.messages import Batch, encode_batch
 from cloudexec.worker.agent.books import NEVER, Books, Work
 from cloudexec.worker.agent.slots import Slots
+from cloudexec.worker.awslambda.early import Early
 from cloudexec.worker.awslambda.request import TRACE_VARIABLE
 from cloudexec.worker.awslambda.tally import Tally
 from cloudexec.worker.awslambda.watch import Watch
@@ -63,6 +64,7 @@ class Crew:
         self._is_started = False
         self._n_idle = 0
         self._ending = ""
+        self._early: Early | None = None
         self._end_s = self._hard_end_s = self._kill_s = NEVER
         self.is_over = False  # it cannot run another batch
         if watch is not None:
@@ -74,8 +76,19 @@ class Crew:
             self._is_started = True
             self._slots.start()
 
-    def run(self, batch: Batch, body: memoryview, end_s: float, until_s: float, trace: str = "") -> Tally:
-        """Run the calls of a batch, until `end_s` at most; an answer must be on its way before `until_s`."""
+    def run(
+        self,
+        batch: Batch,
+        body: memoryview,
+        *,
+        end_s: float,
+        until_s: float,
+        trace: str = "",
+        early: Early | None = None,
+    ) -> Tally:
+        """Run the calls of a batch, until `end_s` at most; an answer must be on its way before `until_s`. `early`:
+        where to tell what has ended before all has."""
+        self._early = early
         if trace:
             batch, body = _with_trace(batch, trace)
         self.tally.begin(batch)
@@ -113,9 +126,14 @@ class Crew:
             self._turn(now_s)
             if self._books.is_empty or self.is_over:
                 return
-            times = (self._slots.next_s, self._hard_end_s if self._ending else self._end_s, self._kill_s)
-            next_s = min(*times, self._watch.next_s if self._watch is not None else NEVER)
-            self._absorb(min(max(0.0, next_s - now_s), _LOOK_S))
+            self._absorb(min(max(0.0, self._next_s() - now_s), _LOOK_S))
+
+    def _next_s(self) -> float:
+        """When `_turn` will have something to do, unless something happens before."""
+        times = [self._slots.next_s, self._kill_s, self._hard_end_s if self._ending else self._end_s]
+        if not self._ending:
+            times += [part.next_s for part in (self._watch, self._early) if part is not None]
+        return min(times)
 
     def _absorb(self, wait_s: float) -> None:
         for fact in self._slots.host.poll(wait_s):
@@ -135,6 +153,8 @@ class Crew:
             return
         if now_s >= self._kill_s:
             self._stop_calls(now_s)
+        if self._early is not None and not self._ending and now_s >= self._early.next_s:
+            self._tell_early(self._early, now_s)
         slots.feed(now_s)
 
     def _look_for_an_end(self, now_s: float) -> None:
@@ -151,6 +171,14 @@ class Crew:
                 watch.has_news = False
                 self.tally.stops(watch.orders.stops)
                 self._kill_s = now_s
+
+    def _tell_early(self, early: Early, now_s: float) -> None:
+        """Somebody may be waiting for a short call behind a long one: tell what has ended; give back what waits."""
+        early.wait(now_s)
+        self.tally.given_back(self._slots.take_unstarted())
+        report = None if self._books.is_empty else self.tally.early_report(self._worker)
+        if report is not None:
+            early.tell(report)
 
     def _end(self, cause: str, why: str, now_s: float) -> None:
         self._ending = why

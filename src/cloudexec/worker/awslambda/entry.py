@@ -62,7 +62,8 @@ def run(said: Event, request: Request, environment: Environment) -> Report:
         raise SettingsError(f"the worker cannot write to its temporary directory: {error}") from error
     try:
         end_s = request.end_s(settings.margin_s)
-        tally = crew.run(batch, body, end_s, request.until_s, request.trace)
+        early = environment.early_for(said)
+        tally = crew.run(batch, body, end_s=end_s, until_s=request.until_s, trace=request.trace, early=early)
         report = tally.report(
             environment.worker, environment.n_invocations, environment.facts(request, settings.run_id)
         )

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 import cloudexec
 from cloudexec.wire.envelope import Seal, new_key
-from cloudexec.wire.invocation import InvocationSettings
+from cloudexec.wire.invocation import Event, InvocationSettings
 from cloudexec.worker.agent.couriers import Courier, Inbox
 from cloudexec.worker.agent.place import age_of_process_s, say
 from cloudexec.worker.awslambda.caches import Caches
 from cloudexec.worker.awslambda.crew import Crew, setup_of
+from cloudexec.worker.awslambda.early import Early
 from cloudexec.worker.awslambda.request import HIDDEN_VARIABLES, Request
 from cloudexec.worker.awslambda.watch import Watch
 from cloudexec.worker.host.process import Launch
@@ -130,6 +131,14 @@ class Environment:
     def _watch_for(self, settings: InvocationSettings, seal: Seal) -> Watch:
         courier_for = self.courier_for("watcher", settings.region, settings.owner)
         return Watch(settings, seal, self.worker, self.inbox, courier_for)
+
+    def early_for(self, said: Event) -> Early | None:
+        """How the batch tells before its end; None if nobody would look."""
+        settings = said.settings
+        if not said.early or not settings.bucket:
+            return None
+        courier_for = self.courier_for("teller", settings.region, settings.owner)
+        return Early(said.early, settings, Seal(said.key), courier_for, time.monotonic())
 
     # --- requests ---
 

@@ -6,7 +6,7 @@ Every call of the batch stands in exactly one of the report's outcomes, down, re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from cloudexec.errors import PayloadTooLarge
@@ -30,6 +30,8 @@ class Tally:
         self._attempts = {call.number: call.attempt for call in batch.calls}
         self._outcomes: dict[int, tuple[str, Outcome]] = {}
         self._down: dict[int, LaneStop] = {}
+        self._given_back: set[int] = set()
+        self._told: set[int] = set()
         self._failed: tuple[str, Outcome] | None = None
         self._stopped: frozenset[int] = frozenset()
         self._ending = ""
@@ -64,6 +66,10 @@ class Tally:
         self._failed = lane, outcome
 
     # --- what the crew says ---
+
+    def given_back(self, held: Iterable[Held]) -> None:
+        """These calls have not begun, and will not begin here."""
+        self._given_back.update(one.number for one in held)
 
     def stops(self, numbers: frozenset[int]) -> None:
         """The client wants these calls to end."""
@@ -107,6 +113,17 @@ class Tally:
             return report
         why = "the initializer raised an exception"
         return report._replace(outcomes=[self._failed], failed_start=True, leaving=why, broken=True)
+
+    def early_report(self, worker: str) -> Report | None:
+        """What has ended or was given back since the last time; None if nothing."""
+        outcomes = [entry for number, entry in self._outcomes.items() if number not in self._told]
+        down = [stop for number, stop in self._down.items() if number not in self._told]
+        back = sorted(self._given_back - self._told)
+        self._told |= self._outcomes.keys() | self._down.keys() | self._given_back
+        if not (outcomes or down or back):
+            return None
+        requeued = [(number, self._attempts[number]) for number in back]
+        return Report(worker, 1, outcomes=outcomes, down=down, requeued=requeued)
 
     def _is_open(self, number: int) -> bool:
         return number in self._attempts and number not in self._outcomes and number not in self._down
