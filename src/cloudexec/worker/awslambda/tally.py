@@ -98,7 +98,8 @@ class Tally:
         An initializer that raised is told when no call has ended: no other outcome may stand beside it. Otherwise it
         will raise again, for those that are given back.
         """
-        given_back = [(number, attempt) for number, attempt in self._attempts.items() if self._is_open(number)]
+        ended = self._outcomes.keys() | self._down.keys()
+        given_back = [(number, attempt) for number, attempt in self._attempts.items() if number not in ended]
         report = Report(
             worker,
             number,
@@ -126,7 +127,9 @@ class Tally:
         return Report(worker, 1, outcomes=outcomes, down=down, requeued=requeued)
 
     def _is_open(self, number: int) -> bool:
-        return number in self._attempts and number not in self._outcomes and number not in self._down
+        """Whether a call's end counts: what was given back is somebody else's."""
+        over = (self._outcomes, self._down, self._given_back)
+        return number in self._attempts and not any(number in some for some in over)
 
 
 def fit(seal: Seal, report: Report, most_bytes: int, remedy: str | None = None) -> bytes:
