@@ -5,7 +5,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.contract.events import eventually, is_alive
+from tests.contract.events import eventually
 
 SAY_PIDS = """
 import os, sys, time
@@ -165,13 +165,13 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize("code", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_ctrl_c_ends_everything_within_seconds_while_it_is(start_script, code):
+def test_ctrl_c_ends_everything_within_seconds_while_it_is(start_script, kind, code):
     script = start_script(SAY_PIDS + dedent(code))
     pids = [int(pid) for pid in script.read_line().split()]
     script.press_ctrl_c()
     _, _, errors = script.end()
     assert "KeyboardInterrupt" in errors
-    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    eventually(lambda: not any(kind.works(pid) for pid in pids))
 
 
 def test_after_a_ctrl_c_that_was_caught_outside_with_everything_goes_on(start_script):
@@ -220,7 +220,7 @@ time.sleep(600)
     pids = [int(pid) for pid in script.read_line().split()]
     script.send(number)
     script.end()
-    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    eventually(lambda: not any(kind.works(pid) for pid in pids))
     eventually(lambda: not kind.left_behind(script.pid))
 
 
@@ -236,5 +236,5 @@ os._exit(7)
     )
     pids = [int(pid) for pid in script.read_line().split()]
     assert script.end()[0] == 7
-    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    eventually(lambda: not any(kind.works(pid) for pid in pids))
     eventually(lambda: not kind.left_behind(script.pid))

@@ -212,7 +212,7 @@ def test_a_forgotten_executor_completes_its_calls_and_then_its_workers_go(kind, 
     assert reference() is None
     gate.open()
     assert [future.result(SOON) for future in futures] == [0, 1, 2]
-    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    eventually(lambda: not any(kind.works(pid) for pid in pids))
 
 
 def test_a_forgotten_executor_whose_futures_are_forgotten_too_completes_its_calls(kind, tmp_path):
@@ -253,10 +253,10 @@ def test_after_shutdown_no_process_thread_or_file_is_left(kind):
     list(executor.map(calls.double, range(10)))
     assert threading.active_count() > before
     executor.shutdown()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # those of an executor before this one may have ended meanwhile
     if kind.in_containers:  # they have been told to end, and take a moment to
-        eventually(lambda: not any(is_alive(pid) for pid in pids))
-    assert not any(is_alive(pid) for pid in pids)
+        eventually(lambda: not any(kind.works(pid) for pid in pids))
+    assert not any(kind.works(pid) for pid in pids)
 
 
 def descriptors():

@@ -141,7 +141,7 @@ def test_a_forked_child_may_drop_the_executor_and_collect_garbage(run_script):
     assert printed.splitlines()[-2:] == ["child ended with 0", "parent None 5 [1, 2]"]
 
 
-def test_a_forked_child_that_lives_on_does_not_keep_the_parent_s_workers_alive(start_script):
+def test_a_forked_child_that_lives_on_does_not_keep_the_parent_s_workers_alive(start_script, kind):
     script = start_script("""
         import os, time, warnings
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -154,7 +154,7 @@ def test_a_forked_child_that_lives_on_does_not_keep_the_parent_s_workers_alive(s
         os._exit(0)
     """)
     *workers, child = (int(pid) for pid in script.read_line().split())
-    eventually(lambda: not any(is_alive(pid) for pid in workers))
+    eventually(lambda: not any(kind.works(pid) for pid in workers))
     assert is_alive(child)
     os.kill(child, signal.SIGKILL)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudexec.testing import PocketAWS
+from tests.contract.events import is_alive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class ExecutorKind:
     left_behind: what executors of a client process, by its pid, have left besides processes of its own.
     in_containers: workers live elsewhere. They do not inherit the client's environment, each takes a container to
     start, and what runs in them when the client dies is finished, for whoever attaches to the run.
+    places_ahead: a worker that has a call is given the next one.
     together: settings that put all slots of an executor into one worker.
+    works: whether a worker's process, by its pid, is still at work for anybody.
     sessions_of: the processes of an executor's workers that lead sessions, and so name all others.
     """
 
@@ -36,7 +39,9 @@ class ExecutorKind:
     set_up: Callable[[], dict[str, Any]] = dict
     left_behind: Callable[[int], list[str]] = lambda _pid: []
     in_containers: bool = False
+    places_ahead: bool = True
     together: Callable[[int], dict[str, Any]] = lambda _max_workers: {}
+    works: Callable[[int], bool] = is_alive
     sessions_of: Callable[[Any], list[int]] = lambda _executor: []
 
     @property
@@ -166,7 +171,9 @@ EXECUTORS = [
         set_up=_on_lambda,
         left_behind=_busy_environments,
         in_containers=True,
+        places_ahead=False,
         together=lambda max_workers: {"slots": max_workers},
+        works=lambda pid: is_alive(pid) and bool(_busy_environments(pid)),  # Lambda keeps idle ones, and bills nothing
         sessions_of=_sessions_in_environments,
     ),
 ]
