@@ -98,6 +98,7 @@ def test_the_functions_role_allows_what_the_function_asks_for_and_nothing_else(t
 def test_jobs_that_are_put_into_the_stacks_bucket_run(aws: PocketAWS):
     found = resources(aws)
     notify_as_the_stack_says(aws, found)
+    aws.forget_requests()
     aws.record_requests()
     with LambdaExecutor.attach("group", bucket=found["Bucket"]) as jobs:
         assert jobs.submit("one", "reports:words", "to be or not").result(40) == 4
