@@ -32,6 +32,30 @@ def test_a_lane_that_runs_several_calls_at_once_is_given_so_many(mean_s, n_calls
     assert [numbers for _, numbers in ledger.places()] == expected
 
 
+def test_calls_that_come_singly_get_a_lane_each_and_no_more_run_at_once_than_there_may():
+    ledger = Driver(lanes=4, pace=Pace(pipelined=False, together=3, most_at_once=4))
+    for _ in range(3):
+        ledger.submit(1)
+    assert ledger.places() == [("lane0", [1]), ("lane1", [2]), ("lane2", [3])]
+    ledger.submit(3)
+    assert ledger.places() == [("lane3", [4])]
+    ledger.outcome(1, "lane0")
+    assert ledger.places() == [("lane0", [5])]
+
+
+def test_calls_that_come_together_share_lanes_and_no_more_run_at_once_than_there_may():
+    ledger = Driver(lanes=4, pace=Pace(pipelined=False, together=3, most_at_once=4))
+    ledger.submit(10)
+    assert ledger.places() == [("lane0", [1, 2, 3]), ("lane1", [4])]
+    for number in (1, 2):
+        ledger.outcome(number, "lane0")
+    assert ledger.places() == []
+    ledger.outcome(3, "lane0")
+    assert ledger.places() == [("lane2", [5, 6, 7])]
+    ledger.ledger.lane_down("lane2", LaneEnd(Cause.LOST, "throttled", retired=True), 3, 0.0)
+    assert ledger.places() == [("lane3", [5, 6, 7])]
+
+
 def test_an_attempt_that_ends_without_an_outcome_leaves_its_lane_and_the_others_in_it():
     ledger = Driver(lanes=1, mean_s=0.001, pace=ONE_AT_A_TIME)
     ledger.submit(3)

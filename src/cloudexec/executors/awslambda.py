@@ -233,7 +233,11 @@ class _LambdaRun:
                 self._found = found = self._find()
                 assert self._core is not None
                 self._core.max_workers = found.max_workers
-                pace = replace(LAMBDA_PACE, together=found.n_slots)
+                n_slots = found.n_slots
+                at_once = found.max_workers if n_slots > 1 else 0
+                pace = replace(LAMBDA_PACE, together=n_slots, most_at_once=at_once)
+                if found.uploads is None:
+                    self._packer.keep_inline(NO_BUCKET_INLINE_BYTES)
                 self._core.engine.ledger.adjust(found.most_lanes, pace)
             return self._found
 
@@ -248,7 +252,8 @@ class _LambdaRun:
             account = account_of(clients.session, region=clients.region, endpoints=endpoints)
             n_slots = place.slots or facts.n_vcpus
             max_workers = self._settings.max_workers or facts.n_concurrent * n_slots
-            most_lanes = -(-max_workers // n_slots)
+            # Calls that come singly have an environment each, but not more than the account has.
+            most_lanes = max(-(-max_workers // n_slots), min(max_workers, facts.n_concurrent))
             possible = raise_descriptor_limit(most_lanes)
             if possible < most_lanes:
                 log.warning(
@@ -264,7 +269,7 @@ class _LambdaRun:
                 facts=facts,
                 n_slots=n_slots,
                 most_lanes=min(most_lanes, possible),
-                max_workers=min(most_lanes, possible) * n_slots if possible < most_lanes else max_workers,
+                max_workers=min(max_workers, possible * n_slots),
             )
             if place.bucket:
                 found.open_objects(self.id)

@@ -27,6 +27,7 @@ class Lane:
         "shared",
         "stalled",
         "vain",
+        "width",
         "worker",
     )
 
@@ -42,6 +43,7 @@ class Lane:
         self.progress_s = now_s  # its last sign of life that concerns calls
         self.stalled = False  # asked for its calls, and it has shown nothing since
         self.vain = 0  # times in a row that all its calls were taken back, because it had started none
+        self.width = 0  # calls that it runs at once, if that is more than one
         self.closed = False  # its worker is given up: no more calls
 
     def add(self, call: Call, cost_s: float) -> None:

@@ -49,6 +49,7 @@ class Pace:
     ahead_s: float = 0.3  # work for each slot that a shared queue holds in advance
     ahead_one_s: float = 2.0  # calls up to this length: one for each slot, at least
     together: int = 1  # calls that a lane runs at once: it is given so many, if there are
+    most_at_once: int = 0  # calls that may run at once in all lanes; 0: as many as lanes run
     pipelined: bool = True  # a lane takes the next batch while it has one
     growth: int = 4  # a batch is at most so many times the number of measurements
     can_recall: bool = True  # queued calls can be taken back from a lane

@@ -39,6 +39,7 @@ class Placing:
         self._hungry: dict[str, Lane] = {}
         self._asked: set[str] = set()  # lanes with a Recall that is not answered yet
         self._search_from_s = 0.0
+        self._width = 0  # calls that run at once in all lanes, where lanes run several
 
     def adjust(self, pace: Pace) -> None:
         """Another pace, before the first call."""
@@ -71,6 +72,8 @@ class Placing:
 
     def look_at(self, lane: Lane) -> None:
         """Note whether a lane is idle, or could take more."""
+        if lane.width and not lane.calls:
+            self._set_width(lane, 0)
         usable = lane.quota != 0 and not lane.stalled and not lane.closed
         if usable and not lane.calls:
             self.idle[lane.id] = lane
@@ -89,6 +92,7 @@ class Placing:
 
     def remove(self, lane: Lane) -> None:
         """A lane is no more."""
+        self._set_width(lane, 0)
         del self.lanes[lane.id]
         self.idle.pop(lane.id, None)
         self._hungry.pop(lane.id, None)
@@ -123,12 +127,22 @@ class Placing:
             self._fill_queues(now_s)
             return
         idle, hungry = self.idle, self._hungry
-        while idle and (call := self._next_pending()):
+        while idle and self._room and (call := self._next_pending()):
             self._place(next(iter(idle.values())), call, now_s)
-        while hungry and (call := self._next_pending()) and call.estimate.count:
+        while hungry and self._room and (call := self._next_pending()) and call.estimate.count:
             self._place(next(iter(hungry.values())), call, now_s)
         if idle and self._pace.can_recall and len(idle) < len(self.lanes) and len(self._asked) < len(idle):
             self._steal(now_s)
+
+    @property
+    def _room(self) -> int:
+        """How many more calls may run at once."""
+        most = self._pace.most_at_once
+        return max(0, most - self._width) if most else self._pace.together
+
+    def _set_width(self, lane: Lane, width: int) -> None:
+        self._width += width - lane.width
+        lane.width = width
 
     def _fill_queues(self, now_s: float) -> None:
         """Put calls into a shared queue: one for each slot that has nothing to do, and a little ahead if calls are
@@ -178,6 +192,8 @@ class Placing:
             return
         if lane.quota is not None:
             lane.quota -= len(batch)
+        if self._pace.most_at_once:
+            self._set_width(lane, min(len(batch), self._pace.together))
         self._hungry.pop(lane.id, None)  # it goes to the end, so that the others have their turn
         self.look_at(lane)
 
@@ -191,6 +207,8 @@ class Placing:
         room_s = NEVER if fixed else together * self._pace.target_s - (0.0 if lane.shared else lane.load_s)
         if lane.quota is not None:
             most = min(most, lane.quota)
+        if self._room < together:
+            most = min(most, self._room)
         batch: list[Call] = []
         size, work_s, pending, pace = 0, 0.0, self._pending, self._pace
         while pending and (not batch or len(batch) < most):

@@ -10,7 +10,6 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cloudexec.errors import CloudexecError, UnpicklableArgument
@@ -55,9 +54,13 @@ class Packer:
         self._blobs = blobs
         self._inline_bytes = inline_bytes
         self.shipping = _open_shipping(modules, blobs)
-        divert = partial(self._divert, inline_bytes=min(inline_bytes, _FUNCTION_INLINE))
-        self._functions = FunctionBook(divert, self.shipping)
+        self._function_inline = min(inline_bytes, _FUNCTION_INLINE)
+        self._functions = FunctionBook(self._divert_function, self.shipping)
         self._lock = threading.RLock()  # pickling may run the user's code, which may submit
+
+    def keep_inline(self, n_bytes: int) -> None:
+        """There is nowhere to put blobs: up to so many bytes travel in messages after all."""
+        self._inline_bytes = self._function_inline = n_bytes
 
     def pack_function(self, function: object) -> tuple[PackedFunction, tuple[BlobRef, ...]]:
         """The function ready to travel, and its blobs (one use of each belongs to the caller).
@@ -139,12 +142,15 @@ class Packer:
 
     def blob_sizes(self, pickled: Pickled, *, is_function: bool) -> list[int]:
         """How many bytes each blob would have that a pickle is split into; none is written."""
-        most = min(self._inline_bytes, _FUNCTION_INLINE) if is_function else self._inline_bytes
+        most = self._function_inline if is_function else self._inline_bytes
 
         def pretend(piece: bytes | memoryview, _before: list[BlobRef]) -> BlobRef:
             return BlobRef(b"", len(piece))
 
         return [ref.size for ref in self._divert(pickled, most, pretend)[1]]
+
+    def _divert_function(self, pickled: Pickled) -> tuple[list[Part], tuple[BlobRef, ...]]:
+        return self._divert(pickled, self._function_inline)
 
     def _divert(
         self, pickled: Pickled, inline_bytes: int | None = None, add: AddPiece | None = None

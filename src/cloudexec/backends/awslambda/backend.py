@@ -367,11 +367,10 @@ class LambdaBackend:
 
         async def hear(report: Report) -> None:
             before = flight.calls
-            events = await self._events_of(plan, flight.lane, before, report, is_last=False)
             told = {outcome.number for _, outcome in report.outcomes} | {number for number, _ in report.requeued}
             told |= {stop.killed_call or stop.running_call for stop in report.down}
-            flight.calls = [call for call in flight.calls if call.number not in told]
-            self._happened(*events)
+            flight.calls = [call for call in before if call.number not in told]  # the last report tells them again
+            self._happened(*await self._events_of(plan, flight.lane, before, report, is_last=False))
 
         self._sweep_of(plan).watch_early(flight.name, hear)
 

@@ -4,9 +4,10 @@ Called by: backend.py, on its loop.   Calls: transport.s3.
 Schedule:  one LIST for all events that are waited for: soon at first, then every few seconds.
 Objects:   events/NAME.N.early tells what became of a part of the batch NAME, before its end; N counts from 1.
            events/NAME.begun is written by the environment that has claimed the event, and again as its heartbeat;
-           events/NAME.report once, when it is done. Both are removed when they have been read.
+           events/NAME.report once, when it is done, and removed when it has been read.
 Promise:   who waits gets the report, or a LaneEnd that says why there is none: never begun within the event's
-           greatest age, or begun and silent. Ages are measured here, from one sweep to the next: clocks need not agree.
+           greatest age, or begun and silent. A claim stays until the run's end: Lambda may deliver an event once more.
+           Ages are measured here, from one sweep to the next: clocks need not agree.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ class Sweep:
         begun: dict[str, str] = {}
         done: list[str] = []
         early: list[str] = []
-        after = ""
         prefix = self._home.key("events/")
+        after = prefix + min((*self._awaited, *self._early), default="")
         while True:
             page = await self._client.call(
                 s3.list_objects(self._home.bucket, prefix, owner=self._home.owner, start_after=after)
@@ -132,7 +133,7 @@ class Sweep:
         self._bury_silent(begun, time.monotonic())
 
     async def _take(self, name: str) -> None:
-        """Read a report, and remove what belongs to the event. One that is not ours is left, and not believed."""
+        """Read a report, and remove it. One that is not ours is left, and not believed."""
         home, key = self._home, self._home.key(f"events/{name}{_REPORT}")
         found = await self._client.call(s3.get_object(home.bucket, key, owner=home.owner))
         try:
@@ -143,11 +144,9 @@ class Sweep:
             return
         self._settle(name, report)
         try:
-            for end_of_key in (_REPORT, _BEGUN):
-                key = home.key(f"events/{name}{end_of_key}")
-                await self._client.call(s3.delete_object(home.bucket, key, owner=home.owner))
+            await self._client.call(s3.delete_object(home.bucket, key, owner=home.owner))
         except CloudexecError as error:  # removed with the run, at its end
-            log.info("objects of event %s were not removed: %s", name, error)
+            log.info("the report of event %s was not removed: %s", name, error)
 
     async def _take_early(self, name: str) -> None:
         """Hand an early report on. One that is not its worker's is left, and not believed."""
