@@ -190,9 +190,10 @@ class Environment:
     def _signal_all(self, number: signal.Signals) -> None:
         if self._launch is None or self._launch.pidless or self._process is None or self._process.poll() is not None:
             return
+        family = descendants(self._process.pid)  # before the signal: what a dead leader leaves is no longer its own
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-        for pid in descendants(self._process.pid)[1:]:
+        for pid in family[1:]:
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
 
@@ -225,13 +226,14 @@ class Environment:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # the leader may be gone, and others of its group not
         self._process.wait()
+        kill_marked(self._launch.mark)  # what was forked in between, or left its parent before
         for pid in family[1:]:  # the server adopts orphans, see containers.adopt_orphans
-            with contextlib.suppress(ChildProcessError):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-self._process.pid, 0):
                 pass
-        kill_marked(self._launch.mark)
         self._drain()
         for descriptor in (self._pipe, self._pidfd):
             with contextlib.suppress(OSError):
