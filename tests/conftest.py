@@ -4,9 +4,11 @@ HYPOTHESIS_PROFILE chooses; without it, `ci` where CI is set (same examples on e
 (new examples on every run).
 CONTAINER_TESTS=sample runs one in SAMPLE of those that start workers in the pocket AWS or need an emulated S3, always
 the same ones: they take most of the time, and what they test hardly depends on the version of Python.
+Tests marked `r` need R: without it they are skipped, with a line that says so, and in CI they fail.
 """
 
 import os
+import shutil
 from zlib import crc32
 
 import pytest
@@ -47,6 +49,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         dropped = set(map(id, left_out))
         items[:] = [item for item in items if id(item) not in dropped]
+
+
+@pytest.fixture(autouse=True)
+def with_r(request: pytest.FixtureRequest) -> None:
+    """R is there, for a test that needs it."""
+    if request.node.get_closest_marker("r") is not None and not shutil.which("Rscript"):
+        why = "there is no Rscript: scripts/r.sh installs R on Debian"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
 
 
 NO_ACCOUNT_FOLDERS = ("tests/transport/", "tests/backends/", "tests/store/", "tests/serialization/")

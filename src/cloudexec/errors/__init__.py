@@ -21,6 +21,15 @@ if TYPE_CHECKING:
         InitializerFailed,
         WorkerStartFailed,
     )
+    from cloudexec.errors.rlang import (
+        RConversionError,
+        RCrashed,
+        RError,
+        RMissing,
+        RPackageMissing,
+        RTimeout,
+        RWarning,
+    )
 
 __all__ = [
     "AccessDenied",
@@ -57,6 +66,13 @@ __all__ = [
     "OutOfMemory",
     "PayloadTooLarge",
     "PreconditionFailed",
+    "RConversionError",
+    "RCrashed",
+    "RError",
+    "RMissing",
+    "RPackageMissing",
+    "RTimeout",
+    "RWarning",
     "RecursionStopped",
     "RemoteError",
     "RemoteTraceback",
@@ -92,6 +108,13 @@ _BROKEN = frozenset(
         "ImagePullFailed",
         "InitializerFailed",
         "InvocationThrottled",
+        "RConversionError",
+        "RCrashed",
+        "RError",
+        "RMissing",
+        "RPackageMissing",
+        "RTimeout",
+        "RWarning",
         "RecursionStopped",
         "RunDetached",
         "RunTakenOver",
@@ -99,6 +122,7 @@ _BROKEN = frozenset(
         "WrongArchitecture",
     }
 )
+_RLANG = frozenset({"RConversionError", "RCrashed", "RError", "RMissing", "RPackageMissing", "RTimeout", "RWarning"})
 
 
 def __getattr__(name: str) -> Any:
@@ -106,6 +130,10 @@ def __getattr__(name: str) -> Any:
         from cloudexec.errors import broken
 
         return getattr(broken, name)
+    if name in _RLANG:
+        from cloudexec.errors import rlang
+
+        return getattr(rlang, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
