@@ -4,7 +4,7 @@
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
-demo:  ## cross-validate a model on ECSExecutor in an AWS on loopback, beside the plain loop (ARGS="--on local")
+demo:  ## cross-validate a model on three executors, in an AWS on loopback (a minute; ARGS="--on lambda")
 	@scripts/demo.sh $(ARGS)
 
 test:  ## lint, types, floors, snippets; then the tests on the oldest and newest Python found

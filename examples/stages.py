@@ -1,33 +1,51 @@
-"""Where the demonstration runs, and what can be told from behind the stage: tasks, requests, prices, leftovers.
+"""Where the demonstration runs, and what can be told from behind the stage: processes, requests, prices, leftovers.
 
-Called by: crossval.py.   Calls: cloudexec; on "ecs" the pocket AWS, whose tasks are real processes of this machine.
+Called by: crossval.py.   Calls: cloudexec; except on "local" the pocket AWS, whose tasks and environments are real
+processes of this machine.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar, Final
 
-from cloudexec import ECSExecutor, LocalExecutor
+from cloudexec import ECSExecutor, LambdaExecutor, LocalExecutor
+from cloudexec.observe.prices import US_EAST_1 as PRICES
 
-# AWS list prices, us-east-1, September 2026, in dollars.
-SQS_REQUEST = 0.40e-6  # each 64 KiB of a message count as one
-S3_WRITE = 5.00e-6  # PUT, LIST
-S3_READ = 0.40e-6
-VCPU_S, GIB_S = 0.04048 / 3600, 0.004445 / 3600  # Fargate, Linux on x86
-LEAST_S = 60.0  # that a Fargate task is billed for
+LEAST_S: Final = 60.0  # that a Fargate task is billed for
+ARCH: Final = "x86_64"
+BILLED: Final = re.compile(r"REPORT RequestId: .*Billed Duration: (\d+) ms\tMemory Size: (\d+) MB")
+LISTED: Final = "(AWS list prices, us-east-1, September 2026"
 
 
 class Stage(ExitStack):
     """LocalExecutor: nothing happens outside of this machine, so there is little to tell."""
 
-    name = "LocalExecutor"
+    kind: ClassVar[Callable[..., Any]] = LocalExecutor
+    arguments: ClassVar[dict[str, Any]] = {}  # what is given to it besides the number of workers
 
-    def executor(self, **settings: Any) -> Any:
-        """A worker for each CPU."""
-        return LocalExecutor(**settings)
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_workers = LocalExecutor().max_workers  # CPUs that this process may use; nothing is started
+
+    @property
+    def name(self) -> str:
+        """The executor's class."""
+        return self.kind.__name__
+
+    def executor(self, initializer: Callable[[], None]) -> Any:
+        """What `line` says."""
+        return self.kind(max_workers=self.n_workers, **self.arguments, initializer=initializer)
+
+    def line(self, initializer: Callable[[], None]) -> str:
+        """The one line of a program that is different for each executor."""
+        given = {"max_workers": self.n_workers, **self.arguments}
+        said = [*(f"{name}={value!r}" for name, value in given.items()), f"initializer={initializer.__name__}"]
+        return f"with {self.name}({', '.join(said)}) as executor:"
 
     def tell_where(self) -> None:
         """What stands behind the executor."""
@@ -44,32 +62,44 @@ class Stage(ExitStack):
         return True
 
 
-class EcsStage(Stage):
-    """ECSExecutor in the pocket AWS."""
+class PocketStage(Stage):
+    """What runs in the pocket AWS, which ends with the block. Executors find it in the environment."""
 
-    name = "ECSExecutor"
+    processes = ""
 
-    def __enter__(self) -> EcsStage:
-        """Start the pocket AWS; it ends with the block."""
+    def __enter__(self) -> PocketStage:
+        """Start the pocket AWS."""
         from cloudexec.testing import PocketAWS
 
         super().__enter__()
         began = time.perf_counter()
-        self.aws = self.enter_context(PocketAWS(stop_scale=0.1))
+        self.aws = self.enter_context(PocketAWS(stop_scale=0.1)).activate()
         self.start_s = time.perf_counter() - began
-        return self
-
-    def executor(self, **settings: Any) -> Any:
-        """A container for each CPU, on Spot; they are asked for at once, not with the first call."""
         self.aws.record_requests()
-        self.n_workers = LocalExecutor().max_workers  # CPUs that this process may use; nothing is started
-        where = {**self.aws.ecs_setup(), "session": self.aws.session()}
-        return ECSExecutor(**where, max_workers=self.n_workers, spot=True, warm=True, **settings)
+        return self
 
     def tell_where(self) -> None:
         """See Stage."""
         tell("cloud", f"a pocket AWS at {self.aws.endpoint_url}, up in {self.start_s:.1f} s: real HTTP,")
-        tell("", "real processes as ECS tasks; no account, no bill")
+        tell("", f"real processes as {self.processes}; no account, no bill")
+
+    def tell_requests(self, *services: str) -> None:
+        """How many requests were made, and what they cost."""
+        asked = self.aws.recorded_requests()
+        for service in services:
+            made = Counter(request["operation"] for request in asked if request["service"] == service)
+            price = sum(price_of(request) for request in asked if request["service"] == service)
+            cost = f"${price:.6f}" if price else "free"
+            label = "Lambda" if service == "lambda" else service.upper()
+            tell(label, f"{made.total():>4} requests, {cost:<9}  {most_common(made)}")
+
+
+class EcsStage(PocketStage):
+    """ECSExecutor: a container for each CPU, on Spot; they are asked for at once, not with the first call."""
+
+    kind = ECSExecutor
+    arguments: ClassVar[dict[str, Any]] = {"spot": True, "warm": True}
+    processes = "ECS tasks"
 
     def tell_workers(self) -> None:
         """See Stage."""
@@ -96,32 +126,75 @@ class EcsStage(Stage):
         deadline = time.monotonic() + 15
         while not all(task.state == "STOPPED" for task in self.aws.tasks()) and time.monotonic() < deadline:
             time.sleep(0.02)  # the executor has told them to; ECS takes a moment to see it
-        asked = self.aws.recorded_requests()
-        for service in ("s3", "sqs", "ecs"):
-            made = Counter(request["operation"] for request in asked if request["service"] == service)
-            price = sum(price_of(request) for request in asked if request["service"] == service)
-            cost = f"${price:.5f}" if price else "free"
-            tell(service.upper(), f"{made.total():>4} requests, {cost:<8}  {most_common(made)}")
+        self.tell_requests("s3", "sqs", "ecs")
         seconds = sum(max(LEAST_S, billed_s(task.facts)) for task in self.aws.tasks())
-        price = seconds * (VCPU_S + 2 * GIB_S)
+        price = seconds / 3600 * (PRICES.fargate_vcpu_h[ARCH] + 2 * PRICES.fargate_gb_h[ARCH])
         tell("Fargate", f"{seconds:.0f} s of 1 vCPU and 2 GiB would cost ${price:.4f} on demand, less on Spot")
-        tell("", "(AWS list prices, us-east-1, September 2026; 60 s a task at least)")
+        tell("", f"{LISTED}; {LEAST_S:.0f} s a task at least)")
         left = self.aws.leftovers()
         tell("left", "; ".join(left) or "nothing: no task, no queue, no object")
         return not left
 
 
-STAGES = {"ecs": EcsStage, "local": Stage}
+class LambdaStage(PocketStage):
+    """LambdaExecutor: an environment for each CPU."""
+
+    kind = LambdaExecutor
+    processes = "environments of a Lambda function"
+
+    def tell_workers(self) -> None:
+        """See Stage."""
+        for each in self.aws.environments():
+            tell("environ.", f"{each.id[:8]} {each.state}, pid {each.pid}: {count(each.n_invocations, 'invocation')}")
+
+    def show_loss(self, executor: Any, work: Any, calls: list[Any], expected: list[float]) -> bool:
+        """See Stage. An environment is killed, without a warning."""
+        before = {each.id: each.pid for each in self.aws.environments()}
+        self.aws.faults.kill_environment(when="mid-call", delay_s=0.01, times=1)
+        futures = [executor.submit(work, *call) for call in calls]
+        scores = [future.result() for future in futures]
+        after = {each.id for each in self.aws.environments()}
+        killed = [f"{id[:8]}, pid {pid}," for id, pid in before.items() if id not in after]
+        again = sum(future.attempts > 1 for future in futures)
+        n_started = len(after - before.keys())
+        say(f"\n  {len(calls)} calls more, and in the middle of them an environment is killed:\n")
+        tell("environ.", f"{' '.join(killed)} got SIGKILL, and its calls were lost with it")
+        tell("instead", f"{count(n_started, 'environment')} started; {count(again, 'call')} began anew")
+        tell("scores", f"{'identical' if scores == expected else 'NOT IDENTICAL'} again, all {len(scores)} of them\n")
+        return scores == expected and again > 0
+
+    def tell_end(self) -> bool:
+        """See Stage."""
+        self.tell_requests("s3", "lambda")
+        told = [match.groups() for match in map(BILLED.match, self._log()) if match]
+        gb_s = sum(int(ms) / 1000 * int(memory) / 1024 for ms, memory in told)
+        price = gb_s * PRICES.lambda_gb_s[ARCH]
+        tell("compute", f"{gb_s:.1f} GB-s in {count(len(told), 'invocation')} would cost ${price:.6f}, by its log")
+        tell("", f"{LISTED}; this machine's milliseconds)")
+        left = self.aws.leftovers()
+        left += [f"{each.id} is {each.state}" for each in self.aws.environments() if each.state in ("cold", "busy")]
+        tell("left", "; ".join(left) or "nothing: no object, no invocation; idle environments cost nothing")
+        return not left and len(told) > 0
+
+    def _log(self) -> list[str]:
+        """What Lambda has written to CloudWatch Logs of the function."""
+        pages = self.aws.session().client("logs").get_paginator("filter_log_events")
+        group = f"/aws/lambda/{self.aws.setup['function']}"
+        asked = pages.paginate(logGroupName=group, filterPattern="REPORT")
+        return [event["message"] for page in asked for event in page["events"]]
+
+
+STAGES = {"local": Stage, "ecs": EcsStage, "lambda": LambdaStage}
 
 
 def price_of(request: dict[str, Any]) -> float:
-    """Dollars for one request, as recorded."""
+    """Dollars for one request, as recorded; what runs in it not counted."""
     service, operation = request["service"], request["operation"]
     if service == "sqs":
-        return SQS_REQUEST * max(1, -(-int(request["headers"].get("content-length") or 0) // 65_536))
+        return PRICES.sqs_request * max(1, -(-int(request["headers"].get("content-length") or 0) // 65_536))
     if service == "s3" and not operation.startswith("Delete"):
-        return S3_READ if operation.startswith(("Get", "Head")) else S3_WRITE
-    return 0.0
+        return PRICES.s3_read if operation.startswith(("Get", "Head")) else PRICES.s3_write
+    return PRICES.lambda_request if operation == "Invoke" else 0.0
 
 
 def billed_s(facts: dict[str, Any]) -> float:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the demonstration on this machine, with the newest Python found; no account and no credentials are needed.
 #
-#   demo.sh [--on local] [--quick]      arguments are those of examples/crossval.py
+#   demo.sh [--on local|ecs|lambda] [--quick]      arguments are those of examples/crossval.py
 # Called by: make demo.
 set -euo pipefail
 cd "$(dirname "$0")/.."

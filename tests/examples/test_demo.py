@@ -1,7 +1,8 @@
-"""`make demo` shows what it says, with a twentieth of the work, on both stages."""
+"""`make demo` shows what it says, with a twentieth of the work, on each stage."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -35,8 +36,27 @@ def test_on_ecs_the_results_are_those_of_the_loop_and_nothing_is_left_behind():
 
 
 @pytest.mark.slow
-def test_on_this_machine_the_results_are_those_of_the_loop():
-    lines = shown("--on", "local")
+def test_on_lambda_an_environment_is_killed_and_the_results_are_those_of_the_loop():
+    lines = shown("--on", "lambda")
 
     assert "identical to the plain loop's, all 12 of them" in lines
+    assert re.search(r"environ\. +\w{8} (idle|frozen|busy), pid \d+: \d+ invocations?", lines)
     assert "InvalidParameterError: The 'C' parameter of SVC must be" in lines
+    assert "got SIGKILL" in lines
+    assert "identical again, all 6 of them" in lines
+    assert re.search(r"Lambda +\d+ requests, \$0\.\d+ .* Invoke", lines)
+    assert re.search(r"\d GB-s in \d+ invocations would cost \$0\.\d+", lines)
+    assert "nothing: no object, no invocation" in lines
+
+
+@pytest.mark.slow
+def test_all_in_sequence_differ_in_one_line():
+    lines = shown()
+
+    assert lines.count("identical to the plain loop's, all 12 of them") == 3
+    assert re.findall(r"^    with (\w+)\(max_workers=.*initializer=use_one_thread\) as executor:$", lines, re.M) == [
+        "LocalExecutor",
+        "ECSExecutor",
+        "LambdaExecutor",
+    ]
+    assert lines.count("  left      nothing: ") == 2
