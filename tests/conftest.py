@@ -2,17 +2,19 @@
 
 HYPOTHESIS_PROFILE chooses; without it, `ci` where CI is set (same examples on every run) and `dev` elsewhere
 (new examples on every run).
-CONTAINER_TESTS=sample runs one in SAMPLE of those that start workers in the pocket AWS or need an emulated S3, always
-the same ones: they take most of the time, and what they test hardly depends on the version of Python.
+CONTAINER_TESTS=sample runs a part (sampling.py) of those that start workers in the pocket AWS or need an emulated S3,
+and of those in SAME_EVERYWHERE: they take most of the time, and what they test hardly depends on the version of Python.
 Tests marked `r` need R: without it they are skipped, with a line that says so, and in CI they fail.
 """
 
 import os
 import shutil
-from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.sampling import sample_of
+from tests.specs.executors import ExecutorKind
 
 # A slow machine is not a bug of the code under test; pytest-timeout ends what hangs.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,35 +22,43 @@ settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, p
 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-SAMPLE = 10
 CONTAINER_FOLDERS = (
+    "tests/awslambda/",
+    "tests/commands/test_on_ecs",
+    "tests/docs/test_lambda_page",
     "tests/ecs/",
     "tests/examples/",
+    "tests/jobs/test_client",
+    "tests/jobs/test_end_to_end",
     "tests/pocket/",
-    "tests/commands/test_on_ecs",
-    "tests/worker/agent/",
     "tests/store/test_cached_store",
     "tests/store/test_s3_store",
+    "tests/worker/agent/",
+    "tests/worker/awslambda/",
 )
+IN_CONTAINERS = ("ecs", "lambda")  # kinds of executors, in tests/specs/executors.py
+SAME_EVERYWHERE = ("tests/simulation/", "tests/benchmarks/")
 
 
-def starts_containers(item: pytest.Item) -> bool:
-    """Whether a test has workers started in the pocket AWS, or as if they were there."""
+def kind_of(item: pytest.Item) -> str:
+    """The kind of executor that a test runs over; empty if that is no question."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
-    on_ecs = any(getattr(value, "name", "") == "ecs" for value in parameters.values())
-    return on_ecs or item.nodeid.startswith(CONTAINER_FOLDERS)
+    return next((kind.name for kind in parameters.values() if isinstance(kind, ExecutorKind)), "")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    containers = {item.nodeid for item in items if starts_containers(item)}
+    long = []
     for item in items:
-        if item.nodeid in containers:
+        kind = kind_of(item)
+        if kind in IN_CONTAINERS or item.nodeid.startswith(CONTAINER_FOLDERS):
             item.add_marker("containers")
+            long.append((item.nodeid, kind))
+        elif item.nodeid.startswith(SAME_EVERYWHERE):
+            long.append((item.nodeid, kind))
     if os.environ.get("CONTAINER_TESTS") == "sample":
-        left_out = [item for item in items if item.nodeid in containers and crc32(item.nodeid.encode()) % SAMPLE]
-        config.hook.pytest_deselected(items=left_out)
-        dropped = set(map(id, left_out))
-        items[:] = [item for item in items if id(item) not in dropped]
+        left_out = {nodeid for nodeid, _ in long} - sample_of(long)
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+        items[:] = [item for item in items if item.nodeid not in left_out]
 
 
 @pytest.fixture(autouse=True)
