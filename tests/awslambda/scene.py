@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from tests.ecs.scene import SOON, big, double, eventually, runs_in, trace, wait_at, wait_for_calls
@@ -30,9 +31,12 @@ def signal_runtime(number: int) -> None:
     time.sleep(60)
 
 
-def kill_environment(diary: str = os.devnull, x: Any = "killer") -> None:
+def kill_environment(diary: str = os.devnull, x: Any = "killer", times: int = 1000) -> Any:
+    """Kill it the first `times` times, as the diary tells."""
     trace(diary, x)
-    signal_runtime(signal.SIGKILL)
+    if runs_in(Path(diary))[str(x)] <= times:
+        signal_runtime(signal.SIGKILL)
+    return x
 
 
 def span(diary: str, seconds: float) -> None:

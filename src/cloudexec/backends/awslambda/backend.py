@@ -480,6 +480,10 @@ class LambdaBackend:
 
     async def _fly_as_event(self, plan: LambdaPlan, flight: _Flight, payload: bytes) -> list[Event]:
         sweep = self._sweep_of(plan)
+        try:
+            await sweep.check()
+        except CloudexecError as error:
+            return [Outcomes(flight.lane, [_refusal(call, error) for call in flight.calls])]
         await self._learn_of_events(plan, sweep)
         function, name = self._lanes[flight.lane], flight.name
         invoke = lambdas.invoke(

@@ -6,7 +6,8 @@ Objects:   events/NAME.N.early tells what became of a part of the batch NAME, be
            events/NAME.begun is written by the environment that has claimed the event, and again as its heartbeat;
            events/NAME.report once, when it is done, and removed when it has been read.
 Promise:   who waits gets the report, or a LaneEnd that says why there is none: never begun within the event's
-           greatest age, or begun and silent. A claim stays until the run's end: Lambda may deliver an event once more.
+           greatest age, or begun and silent, or nobody can look any more. Nothing is sent before a first look has
+           succeeded. A claim stays until the run's end: Lambda may deliver an event once more.
            Ages are measured here, from one sweep to the next: clocks need not agree.
 """
 
@@ -20,7 +21,7 @@ from typing import Final
 
 from cloudexec.backends.awslambda.discovery import FunctionFacts
 from cloudexec.backends.pull.home import Home
-from cloudexec.errors import CloudexecError
+from cloudexec.errors import AccessDenied, CloudexecError
 from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Cause
 from cloudexec.transport import s3
@@ -36,6 +37,10 @@ _GROWTH: Final = 1.3
 _SLOWEST_S: Final = 5.0
 _SILENT_BEATS: Final = 4
 _AGE_MARGIN_S: Final = 30.0
+_BLIND_S: Final = 300.0  # so long may looks fail before what is waited for is taken for lost
+_MAY_LIST: Final = (
+    "allow s3:ListBucket on the bucket, and s3:GetObject below its prefix: reports of events are found so"
+)
 _BEGUN: Final = ".begun"
 _REPORT: Final = ".report"
 _EARLY: Final = ".early"
@@ -66,7 +71,25 @@ class Sweep:
         self._early: dict[str, Callable[[Report], Awaitable[None]]] = {}
         self._read: set[str] = set()  # early reports that could not be removed must not be read twice
         self._pause_s = _FIRST_S
+        self._seen_s = time.monotonic()  # the last look that succeeded
+        self._may_look = False
+        self._first_look = asyncio.Lock()
         self._has_work = asyncio.Event()
+
+    async def check(self) -> None:
+        """Before the first event: whether its report could be found. Errors: AccessDenied."""
+        async with self._first_look:
+            if self._may_look:
+                return
+            home = self._home
+            try:
+                await self._client.call(s3.list_objects(home.bucket, home.key("events/"), owner=home.owner, max_keys=1))
+            except AccessDenied as error:
+                error.remedy = _MAY_LIST
+                raise
+            except CloudexecError as error:
+                log.info("whether events of run %s can be listed is not known: %s", home.run_id, error)
+            self._may_look = True
 
     def learn(self, facts: FunctionFacts) -> None:
         """How long Lambda keeps an event that it cannot run."""
@@ -100,11 +123,14 @@ class Sweep:
             if not self._awaited and not self._early:
                 self._has_work.clear()
                 await self._has_work.wait()
+                self._seen_s = time.monotonic()
             await asyncio.sleep(self._pause_s)
             try:
                 await self._look()
+                self._seen_s = time.monotonic()
             except CloudexecError as error:
                 log.warning("events of run %s could not be listed, it is tried again: %s", self._home.run_id, error)
+                self._bury_unseen(error, time.monotonic())
             self._pause_s = min(_SLOWEST_S, self._pause_s * _GROWTH)
 
     async def _look(self) -> None:
@@ -178,6 +204,17 @@ class Sweep:
             elif not awaited.beat and now_s - awaited.sent_s > self._age_s:
                 what = f"Lambda took event {name}, and had not begun it after {now_s - awaited.sent_s:.0f} s"
                 self._settle(name, LaneEnd(Cause.LOST, what, error="EventDropped"))
+
+    def _bury_unseen(self, error: CloudexecError, now_s: float) -> None:
+        """Nobody can look: a right that was taken away does not come back by itself, all else is given more time."""
+        is_denied = isinstance(error, AccessDenied)
+        if now_s - self._seen_s <= (self._silent_s if is_denied else _BLIND_S):
+            return
+        self._may_look = self._may_look and not is_denied
+        self._early.clear()
+        for name in list(self._awaited):
+            what = f"what became of event {name} could not be looked up for {now_s - self._seen_s:.0f} s: {error.what}"
+            self._settle(name, LaneEnd(Cause.LOST, what, error="EventDropped"))
 
     def _settle(self, name: str, end: Report | LaneEnd) -> None:
         awaited = self._awaited.pop(name, None)
