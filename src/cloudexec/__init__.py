@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cloudexec.future import CallStats, Future
     from cloudexec.ledger.calls import Retry
     from cloudexec.observe.run import RunFacts
+    from cloudexec.r.robject import RFiles, RObject
+    from cloudexec.r.snippet import R
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +27,9 @@ __all__ = [
     "Future",
     "LambdaExecutor",
     "LocalExecutor",
+    "R",
+    "RFiles",
+    "RObject",
     "Retry",
     "RunFacts",
     "__version__",
@@ -39,6 +44,9 @@ _HOMES = {
     "Future": "cloudexec.future",
     "LambdaExecutor": "cloudexec.executors.awslambda",
     "LocalExecutor": "cloudexec.executors.local",
+    "R": "cloudexec.r.snippet",
+    "RFiles": "cloudexec.r.robject",
+    "RObject": "cloudexec.r.robject",
     "Retry": "cloudexec.ledger.calls",
     "RunFacts": "cloudexec.observe.run",
 }

@@ -86,6 +86,7 @@ class Future(StandardFuture[T]):
         self._queued_s = queued_s
         self._call: Any = None  # while it is open; later the two would keep each other alive
         self._attempts = 0
+        self._has_warned = False
         self._story: tuple[float, float, float, int, str, bytes] | None = None
 
     @property
@@ -172,9 +173,14 @@ class Future(StandardFuture[T]):
     def result(self, timeout: float | None = None) -> T:
         """See concurrent.futures.Future.result. In a forked child an open future raises ExecutorForked."""
         if self._state == FINISHED and self._exception is None:
+            if self._story is not None and self._story[5]:
+                self._warn()
             return self._result  # type: ignore[no-any-return]  # it came from the call
         self._check_not_forked()
-        return super().result(timeout)
+        value = super().result(timeout)
+        if self._story is not None and self._story[5]:
+            self._warn()
+        return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """See concurrent.futures.Future.exception."""
@@ -187,6 +193,14 @@ class Future(StandardFuture[T]):
     def _check_not_forked(self) -> None:
         if getattr(self._controller, "pid", 0) not in (0, os.getpid()) and not self.done():
             raise ExecutorForked(f"the call {self.call_id} belongs to the process that forked this one")
+
+    def _warn(self) -> None:
+        """Issue the call's warnings, at the first look at its result."""
+        if not self._has_warned and self._story is not None:
+            self._has_warned = True
+            from cloudexec.serialization import warned
+
+            warned.issue(self._story[5], stacklevel=3)
 
     def _output(self, which: int) -> str:
         out = self._story[5] if self._story is not None else b""

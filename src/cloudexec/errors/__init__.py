@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         RMissing,
         RPackageMissing,
         RTimeout,
-        RWarning,
     )
+    from cloudexec.errors.rlang import RWarning as RWarning  # a warning, no error: not in __all__
 
 __all__ = [
     "AccessDenied",
@@ -72,7 +72,6 @@ __all__ = [
     "RMissing",
     "RPackageMissing",
     "RTimeout",
-    "RWarning",
     "RecursionStopped",
     "RemoteError",
     "RemoteTraceback",
@@ -108,13 +107,6 @@ _BROKEN = frozenset(
         "ImagePullFailed",
         "InitializerFailed",
         "InvocationThrottled",
-        "RConversionError",
-        "RCrashed",
-        "RError",
-        "RMissing",
-        "RPackageMissing",
-        "RTimeout",
-        "RWarning",
         "RecursionStopped",
         "RunDetached",
         "RunTakenOver",

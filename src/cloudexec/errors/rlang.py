@@ -6,8 +6,7 @@ All arguments go to `super().__init__`, so that every error survives pickling; t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from cloudexec.errors import CloudexecError
 
@@ -32,22 +31,18 @@ class RFacts(NamedTuple):
     condition: Any = None
 
 
-NOTHING: Final = RFacts()
-
-
 class RError(CloudexecError):
     """The R code ended with an error (a condition that it did not handle)."""
 
     remedy = "read .traceback, .warnings and .output; the snippet runs locally too: fit(...) with R installed"
 
-    def __init__(self, what: str, facts: RFacts = NOTHING, *more: object, remedy: str | None = None) -> None:
-        super().__init__(what, facts, *more, remedy=remedy)
+    def __init__(self, what: str, facts: RFacts | None = None, *more: object, remedy: str | None = None) -> None:
+        super().__init__(what, *_given(facts, *more), remedy=remedy)
 
     @property
     def facts(self) -> RFacts:
         """All that is known, in one value."""
-        facts: RFacts = self.args[1]  # type: ignore[assignment] -- what __init__ was given
-        return facts
+        return cast(RFacts, self._argument(1) or RFacts())
 
     @property
     def message(self) -> str:
@@ -89,6 +84,9 @@ class RError(CloudexecError):
         """The condition itself, an RObject; None where the call did not live to send it."""
         return self.facts.condition
 
+    def _argument(self, number: int) -> Any:
+        return self.args[number] if len(self.args) > number else None
+
 
 class RCrashed(RError):
     """The process that ran the R code is gone: `quit()`, a signal, or killed for its memory."""
@@ -98,7 +96,7 @@ class RCrashed(RError):
     def __init__(
         self,
         what: str,
-        facts: RFacts = NOTHING,
+        facts: RFacts | None = None,
         exit_code: int | None = None,
         signal: int | None = None,
         *,
@@ -109,12 +107,12 @@ class RCrashed(RError):
     @property
     def exit_code(self) -> int | None:
         """What `quit(status=)` said; None after a signal, or where nobody knows."""
-        return self.args[2]  # type: ignore[no-any-return] -- what __init__ was given
+        return cast("int | None", self._argument(2))
 
     @property
     def signal(self) -> int | None:
         """The signal's number, where it is known."""
-        return self.args[3]  # type: ignore[no-any-return] -- what __init__ was given
+        return cast("int | None", self._argument(3))
 
 
 class RTimeout(RError, TimeoutError):
@@ -131,17 +129,17 @@ class RPackageMissing(RError):
     def __init__(
         self,
         what: str,
-        facts: RFacts = NOTHING,
-        packages: Sequence[str] = (),
+        facts: RFacts | None = None,
+        packages: tuple[str, ...] | None = None,
         *,
         remedy: str | None = None,
     ) -> None:
-        super().__init__(what, facts, tuple(packages), remedy=remedy)
+        super().__init__(what, facts, packages, remedy=remedy)
 
     @property
     def packages(self) -> tuple[str, ...]:
         """The missing ones."""
-        return self.args[2]  # type: ignore[no-any-return] -- what __init__ was given
+        return tuple(self._argument(2) or ())
 
 
 class RConversionError(CloudexecError, TypeError):
@@ -149,13 +147,13 @@ class RConversionError(CloudexecError, TypeError):
 
     remedy = "convert it to plain data (numbers, text, lists, data frames) first, or keep it in R as an RObject"
 
-    def __init__(self, what: str, path: str = "", *, remedy: str | None = None) -> None:
-        super().__init__(what, path, remedy=remedy)
+    def __init__(self, what: str, path: str | None = None, *, remedy: str | None = None) -> None:
+        super().__init__(what, *_given(path), remedy=remedy)
 
     @property
     def path(self) -> str:
         """Where the value stands."""
-        return str(self.args[1])
+        return str(self.args[1]) if len(self.args) > 1 else ""
 
 
 class RMissing(CloudexecError):
@@ -168,3 +166,9 @@ class RWarning(UserWarning):
     """A warning of R's. A worker sends it along with the call's output, see `travels`."""
 
     travels = True
+
+
+def _given(*arguments: object) -> tuple[object, ...]:
+    """Without those at the end that were not given."""
+    n_given = max((number for number, value in enumerate(arguments, start=1) if value is not None), default=0)
+    return arguments[:n_given]

@@ -34,6 +34,7 @@ from cloudexec.ids import BlobRef
 from cloudexec.ledger.calls import CallOptions, Retry
 from cloudexec.ledger.pace import Estimate
 from cloudexec.observe.run import RunFacts
+from cloudexec.serialization.functions import arguments_hook
 from cloudexec.serialization.packer import Packer
 
 if TYPE_CHECKING:
@@ -230,6 +231,8 @@ class Core:
         future: Future[Any] = Future(self.engine, number := next(self._numbers), time.time())
         refs: tuple[BlobRef, ...] = ()
         try:
+            if (hook := arguments_hook(fn)) is not None:
+                args, kwargs = hook(args, kwargs)
             function, refs = self.packer.pack_function(fn)
             packed = self.packer.pack_arguments(args, kwargs, attach=self._attach)
             if packed.modules:
@@ -316,10 +319,13 @@ class Core:
             return [packed_function] * len(arguments)
         function, function_refs = packed_function
         estimate, pack, numbers = self._estimate(fn), self.packer.pack_arguments, self._numbers
+        hook = arguments_hook(fn)
         calls: list[OutboundCall | CloudexecError] = []
         with self.packer.trusting() if pure else nullcontext():
             for args in arguments:
                 try:
+                    if hook is not None:
+                        args, _ = hook(args, {})
                     packed, refs, pickler, attachments, modules = pack(args, {}, attach=self._attach)
                 except CloudexecError as error:
                     self.engine.counts["failed"] += 1

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from cloudexec.backends.protocol import OutboundCall
 from cloudexec.errors import CloudexecError
+from cloudexec.serialization import warned
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class Harvest:
     """Ends of calls, by call number, and one consumer who wants them in order."""
 
     def __init__(self) -> None:
-        self._ends: dict[int, tuple[Any, BaseException | None]] = {}
+        self._ends: dict[int, tuple[Any, BaseException | None, bytes]] = {}  # the bytes: what the call printed
         self._wanted = -1
         self._arrived = threading.Event()
 
@@ -34,7 +35,7 @@ class Harvest:
         self, call: OutboundCall, value: Any, error: BaseException | None, story: tuple[Any, ...] | None
     ) -> None:
         """See engine.delivery.Sink."""
-        self._ends[call.number] = (value, error)
+        self._ends[call.number] = (value, error, b"" if story is None else story[5])
         if self._wanted == call.number:
             self._arrived.set()
 
@@ -50,15 +51,17 @@ class Harvest:
     def take(self, number: int, deadline_s: float | None) -> Any:
         """The value of a call, which is forgotten here. Errors: the call's own; TimeoutError."""
         end = self._ends.pop(number, None) or self._wait_for(number, deadline_s)
-        value, error = end
+        value, error, printed = end
         if error is None:
+            if printed:
+                warned.issue(printed, stacklevel=4)
             return value
         try:
             raise error
         finally:
             del end, error  # a traceback that leads back to itself keeps everything alive
 
-    def _wait_for(self, number: int, deadline_s: float | None) -> tuple[Any, BaseException | None]:
+    def _wait_for(self, number: int, deadline_s: float | None) -> tuple[Any, BaseException | None, bytes]:
         self._arrived.clear()
         self._wanted = number
         while number not in self._ends:

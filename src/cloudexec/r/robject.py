@@ -78,7 +78,7 @@ class RFiles:
         return f"<RFiles {{{sizes}}}, value {type(self.value).__name__}>"
 
     def save(self, directory: str | os.PathLike[str]) -> list[Path]:
-        """Write the files below a directory, which is made. Errors: RConversionError for a path that leads out of it."""
+        """Write the files below a directory, which is made. Errors: RConversionError for a path that leads out."""
         home = Path(directory).resolve()
         written = []
         for name, data in self.files.items():

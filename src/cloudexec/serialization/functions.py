@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _MOST_KNOWN: Final = 512
 
+ArgumentsHook = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 Divert = Callable[[Pickled], tuple[list[Part], tuple[BlobRef, ...]]]
 
 
@@ -117,3 +118,24 @@ def name_of(function: object) -> str:
         return f"partial({name_of(function.func)})"
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return str(name).replace("<locals>.", "")
+
+
+def arguments_hook(fn: Callable[..., Any]) -> ArgumentsHook | None:
+    """What a callable makes of arguments before they travel: its `__cloudexec_arguments__(args, kwargs)`.
+
+    It returns the arguments to send, and raises a CloudexecError, which is the exception of that future alone, if the
+    call could not take them. An R snippet has one.
+    """
+    if isinstance(fn, partial):
+        inner = arguments_hook(fn.func)
+        if inner is None:
+            return None
+        bound, named = fn.args, fn.keywords
+
+        def through(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            sent, sent_named = inner((*bound, *args), {**named, **kwargs})
+            return sent[len(bound) :], {name: sent_named[name] for name in kwargs}
+
+        return through
+    hook: ArgumentsHook | None = getattr(fn, "__cloudexec_arguments__", None)
+    return hook

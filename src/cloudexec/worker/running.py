@@ -21,6 +21,7 @@ from cloudexec.serialization.failures import pack_failure, shown
 from cloudexec.serialization.loading import load
 from cloudexec.serialization.mainglobals import take_born
 from cloudexec.serialization.pickling import PROTOCOL, Pickled, dumps, outside
+from cloudexec.serialization.warned import Collector
 from cloudexec.store.protocol import Store
 from cloudexec.wire.messages import Batch, Outcome, PackedCall, PackedFunction, ShippedModule, Verdict, decode_batch
 from cloudexec.wire.parts import Part, pack_parts
@@ -53,6 +54,7 @@ class Runner:
         self._pid = os.getpid()
         self._peak = 0
         self._capture = Capture(stderr)
+        self._warned = Collector()
         self._hygiene = Hygiene()
 
     def run(self, call: PackedCall, batch: Batch) -> Outcome:
@@ -166,10 +168,12 @@ class Runner:
 
     def _take_output(self) -> bytes:
         stdout, stderr = self._capture.take()
-        if not stdout and not stderr:
+        warned = self._warned.take()
+        if not stdout and not stderr and not warned:
             return b""
         try:
-            return pack_parts(self._divert(Pickled(stdout, [memoryview(stderr)], "")))
+            others = [memoryview(stderr), *([memoryview(warned)] if warned else [])]
+            return pack_parts(self._divert(Pickled(stdout, others, "")))
         except CloudexecError:  # the store is full: what the call returned matters more
             return pack_parts([stdout[-65536:], stderr[-65536:]])
 

@@ -261,7 +261,7 @@ def read_report(report: Report) -> dict[str, Any]:
 def _output(outcome: Outcome) -> tuple[str, str]:
     if not outcome.out:
         return "", ""
-    texts = [bytes(part)[-_MOST_OUTPUT:] for part in unpack_parts(outcome.out) if isinstance(part, memoryview)]
+    texts = [bytes(part)[-_MOST_OUTPUT:] for part in unpack_parts(outcome.out)[:2] if isinstance(part, memoryview)]
     stdout, stderr = (text.decode("utf-8", "replace") for text in texts)
     return stdout, stderr
 
