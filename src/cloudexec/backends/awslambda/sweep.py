@@ -39,8 +39,6 @@ _SILENT_BEATS: Final = 4
 _AGE_MARGIN_S: Final = 30.0
 _BLIND_S: Final = 300.0  # so long may looks fail before what is waited for is taken for lost
 _MAY_LIST: Final = "allow s3:ListBucket on the bucket, and s3:GetObject below its prefix: so reports are found"
-    "allow s3:ListBucket on the bucket, and s3:GetObject below its prefix: reports of events are found so"
-)
 _BEGUN: Final = ".begun"
 _REPORT: Final = ".report"
 _EARLY: Final = ".early"
