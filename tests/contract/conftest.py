@@ -50,6 +50,45 @@ def single(new_executor: Callable[..., Any]) -> Any:
     return new_executor(1)
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[dict[tuple[str, int], Any]]:
+    """Executors of this file's tests, by kind and size: see `handed_on`."""
+    executors: dict[tuple[str, int], Any] = {}
+    yield executors
+    for executor in executors.values():
+        executor.terminate_workers()
+    for executor in executors.values():
+        executor.shutdown(wait=True)
+
+
+@pytest.fixture
+def handed_on(kept: dict[tuple[str, int], Any], kind: ExecutorKind) -> Callable[[int], Any]:
+    """For tests that submit and read, and nothing else: an executor that earlier tests of the file have used.
+
+    A container starts in half a second of CPU, and most sentences hold for any executor, however old. One that is not
+    as good as new any more is replaced.
+    """
+
+    def take(max_workers: int) -> Any:
+        wanted = kind.name, max_workers
+        if wanted in kept and not is_as_good_as_new(kept[wanted]):
+            kept.pop(wanted).terminate_workers()
+        if wanted not in kept:
+            kept[wanted] = kind.new(max_workers)
+        return kept[wanted]
+
+    return take
+
+
+def is_as_good_as_new(executor: Any) -> bool:
+    """Whether it takes calls, and has none."""
+    try:
+        executor.submit(int).result(SOON)
+    except RuntimeError:  # closed, or broken
+        return False
+    return executor.run.pending == executor.run.running == 0
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
     return Gate(tmp_path / "gate")

@@ -19,6 +19,18 @@ def total(array):
 
 
 @pytest.fixture
+def executor(handed_on):
+    """Two workers, which have worked for other tests."""
+    return handed_on(2)
+
+
+@pytest.fixture
+def single(handed_on):
+    """One worker, which has worked for other tests: what they have left behind must not be seen."""
+    return handed_on(1)
+
+
+@pytest.fixture
 def queued(single, gate):
     """An executor whose only worker is busy until the gate is opened."""
     single.submit(gate)

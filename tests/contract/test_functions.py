@@ -78,6 +78,18 @@ CALLABLES = {
 }
 
 
+@pytest.fixture
+def executor(handed_on):
+    """Two workers, which have worked for other tests."""
+    return handed_on(2)
+
+
+@pytest.fixture
+def single(handed_on):
+    """One worker, which has worked for other tests: what they have left behind must not be seen."""
+    return handed_on(1)
+
+
 @pytest.mark.parametrize("name", CALLABLES)
 def test_it_runs_a(executor, name):
     function, args = CALLABLES[name]

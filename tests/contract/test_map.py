@@ -33,6 +33,12 @@ class Inputs:
             yield number
 
 
+@pytest.fixture
+def executor(handed_on):
+    """Two workers, which have worked for other tests."""
+    return handed_on(2)
+
+
 # --- results ---------------------------------------------------------------------------------
 
 
@@ -153,7 +159,8 @@ def test_the_timeout_counts_from_the_call_of_map_not_from_each_result(single):
         list(results)
 
 
-def test_a_result_that_has_arrived_is_given_even_after_the_timeout(executor):
+def test_a_result_that_has_arrived_is_given_even_after_the_timeout(new_executor):
+    executor = new_executor(2)
     results = executor.map(calls.double, [1], timeout=0.05)
     eventually(lambda: executor.run.done)
     time.sleep(0.05)
@@ -291,13 +298,15 @@ def test_no_reference_is_kept_to_inputs_that_were_sent(executor):
     eventually(lambda: all(reference() is None for reference in references))
 
 
-def test_an_iterator_outlives_the_shutdown_of_its_executor(executor):
+def test_an_iterator_outlives_the_shutdown_of_its_executor(new_executor):
+    executor = new_executor(2)
     results = executor.map(calls.double, range(5))
     executor.shutdown()
     assert list(results) == [0, 2, 4, 6, 8]
 
 
-def test_a_windowed_iterator_never_ends_short_after_shutdown(executor):
+def test_a_windowed_iterator_never_ends_short_after_shutdown(new_executor):
+    executor = new_executor(2)
     results = executor.map(calls.double, range(5), buffersize=2)
     executor.shutdown()
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):

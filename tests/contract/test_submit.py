@@ -10,6 +10,12 @@ from tests.contract import calls
 from tests.contract.events import SOON
 
 
+@pytest.fixture
+def executor(handed_on):
+    """Two workers, which have worked for other tests."""
+    return handed_on(2)
+
+
 def test_it_is_an_executor_of_the_standard_library(executor):
     assert isinstance(executor, concurrent.futures.Executor)
 

@@ -19,6 +19,18 @@ from tests.contract.events import SOON, Gate, eventually
 
 
 @pytest.fixture
+def executor(handed_on):
+    """Two workers, which have worked for other tests."""
+    return handed_on(2)
+
+
+@pytest.fixture
+def single(handed_on):
+    """One worker, which has worked for other tests."""
+    return handed_on(1)
+
+
+@pytest.fixture
 def three(executor, gate):
     """A call that is done, one that has failed, and one that stands at the gate."""
     futures = executor.submit(calls.double, 1), executor.submit(calls.fail), executor.submit(gate, "late")
