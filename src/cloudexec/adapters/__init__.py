@@ -1,0 +1,1 @@
+"""Doors into cloudexec from other worlds; each is a folder of its own."""
