@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Build the worker image on this machine, without a Docker daemon and without an image registry.
+# Build the worker images on this machine, without a Docker daemon and without an image registry.
 #
 #   images.sh install           podman, buildah, runc and mmdebstrap, by apt, if this is root on Debian
 #   images.sh build [PYTHON]    the image for that interpreter's version (the newest found); prints its name
+#   images.sh build-r [PYTHON]  the one with R (R_PACKAGES in it, with none but R's own if that is not set)
 #   images.sh settings          prints NAME=VALUE lines: what podman's environment needs to see the image
 #
 # The base is made here too: a minimal Debian of this machine's release, with the interpreter copied in. An
@@ -136,38 +137,61 @@ run_build() {  # CONTEXT TAG ARGUMENTS…
 }
 
 # Everything that is installed comes from here, so that building asks no package index.
-gather_wheels() {  # PYTHON DIRECTORY: dependencies are fetched once for each pyproject.toml
+gather_wheels() {  # PYTHON DIRECTORY REQUIREMENTS…: dependencies are fetched once for each pyproject.toml
   local python=$1 wheels=$2 known
+  local wheel=("$python" -m pip wheel --quiet --disable-pip-version-check --no-input --wheel-dir "$wheels" "$root")
   known=$(cksum <"$root/pyproject.toml")
   if [[ $(cat "$wheels.stamp" 2>/dev/null) != "$known" ]]; then
     rm -rf "$wheels"
-    "$python" -m pip wheel --quiet --disable-pip-version-check --no-input --wheel-dir "$wheels" "$root" >"$log" 2>&1 ||
-      unavailable "pip could not gather wheels: $(tail -n 1 "$log") ($log)"
+    "${wheel[@]}" "${@:3}" >"$log" 2>&1 || unavailable "pip could not gather wheels: $(tail -n 1 "$log") ($log)"
     echo "$known" >"$wheels.stamp"
   else
     rm -f "$wheels"/cloudexec-*.whl
-    "$python" -m pip wheel --quiet --disable-pip-version-check --no-input --no-deps --wheel-dir "$wheels" "$root" >"$log" 2>&1 ||
-      unavailable "pip could not build cloudexec: $(tail -n 1 "$log") ($log)"
+    "${wheel[@]}" --no-deps >"$log" 2>&1 || unavailable "pip could not build cloudexec: $(tail -n 1 "$log") ($log)"
   fi
 }
 
 size_of() { podman image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }
 
-build() {  # PYTHON
-  local python=$1 minor prefix full base image context
-  read -r minor prefix full < <("$python" -c "$PROBE")
-  base=localhost/cloudexec-base:$full image=localhost/cloudexec-worker:$minor
+find_base() {  # PYTHON: sets minor and base; the base is made if need be
+  local prefix full
+  read -r minor prefix full < <("$1" -c "$PROBE")
+  base=localhost/cloudexec-base:$full
   podman info >"$log" 2>&1 || unavailable "podman does not run here: $(tail -n 1 "$log") ($log)"
   if ! podman image exists "$base"; then make_base "$minor" "$prefix" "$full"; fi
-  gather_wheels "$python" "$home/wheels-$minor"
-  context=$(mktemp -d "$home/worker.XXXX")
-  cp -r "$home/wheels-$minor" "$context/wheels"
-  cp "$root/docker/python.Dockerfile" "$context/Dockerfile"
-  run_build "$context" "$image" --build-arg "BASE=$base"
-  rm -rf "$context"
-  podman image prune --force >/dev/null 2>&1 || true  # what the image was before
+}
+
+make_image() {  # IMAGE WHEELS RECIPE ARGUMENTS…: unless it was made from the very same
+  local image=$1 wheels=$2 recipe=$3 context made_from
+  made_from=$({ cat "$root/docker/$recipe" "$wheels"/*; echo "$base ${*:4}"; } | cksum)
+  if [[ $(podman image inspect --format '{{index .Labels "made-from"}}' "$image" 2>/dev/null) != "$made_from" ]]; then
+    context=$(mktemp -d "$home/worker.XXXX")
+    mkdir "$context/docker"
+    cp -r "$wheels" "$context/wheels"
+    cp "$root/docker/$recipe" "$context/docker"
+    run_build "$context" "$image" --file "$context/docker/$recipe" --label "made-from=$made_from" \
+      --build-arg "BASE=$base" "${@:4}"
+    rm -rf "$context"
+    podman image prune --force >/dev/null 2>&1 || true  # what the image was before
+  fi
   say "$image: $(size_of "$image"), of which the base is $(size_of "$base")"
   echo "$image"
+}
+
+build() {  # PYTHON
+  local minor base
+  find_base "$1"
+  gather_wheels "$1" "$home/wheels-$minor"
+  make_image "localhost/cloudexec-worker:$minor" "$home/wheels-$minor" python.Dockerfile
+}
+
+# The layer with R is kept (--layers): half a minute of apt, once for each R_PACKAGES and recipe.
+build_r() {  # PYTHON
+  local minor base
+  find_base "$1"
+  gather_wheels "$1" "$home/wheels-r-$minor" numpy pandas awslambdaric
+  make_image "localhost/cloudexec-worker-r:$minor" "$home/wheels-r-$minor" r.Dockerfile \
+    --layers --build-arg "R_PACKAGES=${R_PACKAGES:-}"
 }
 
 mkdir -p "$home"
@@ -180,10 +204,10 @@ export CONTAINERS_CONF=$home/containers.conf CONTAINERS_STORAGE_CONF=$home/stora
 case ${1:-build} in
   install) install_tools 9>&- ;;
   settings) settings ;;
-  build)
+  build | build-r)
     have_tools || unavailable "no container tools here; run 'scripts/images.sh install' as root, then repeat"
     python=${2:-$("$root/scripts/pythons.sh" | tail -n 1 | cut -d' ' -f2)}
-    build "$python" 9>&-
+    "${1/-/_}" "$python" 9>&-
     ;;
-  *) say "usage: images.sh install | build [PYTHON] | settings"; exit 2 ;;
+  *) say "usage: images.sh install | build [PYTHON] | build-r [PYTHON] | settings"; exit 2 ;;
 esac
