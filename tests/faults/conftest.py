@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from tests.faults.scene import Scene, processes_of_session
 from tests.specs.executors import EXECUTORS, ExecutorKind
 
 
-# On Lambda environments outlive their executor, which many of these do not expect yet: see tests/awslambda.
-@pytest.fixture(params=[kind for kind in EXECUTORS if kind.name != "lambda"], ids=lambda kind: kind.name)
+@pytest.fixture(params=EXECUTORS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> ExecutorKind:
     return request.param
 
@@ -27,8 +27,16 @@ def local(kind: ExecutorKind) -> None:
 
 
 @pytest.fixture
+def warm(kind: ExecutorKind) -> None:
+    """For tests of what workers keep from one run to the next."""
+    if not kind.keeps_warm:
+        pytest.skip("its workers end with the executor, and so does all that is in them")
+
+
+@pytest.fixture
 def new_executor(kind: ExecutorKind) -> Iterator[Callable[..., Any]]:
-    """Makes executors with one worker; after the test none of their processes is left."""
+    """Makes executors with one worker; after the test none of their processes is left, or none is at work where
+    workers are kept for the next run."""
     made = []
     sessions: set[int] = set()
 
@@ -44,6 +52,8 @@ def new_executor(kind: ExecutorKind) -> Iterator[Callable[..., Any]]:
         executor.shutdown(wait=True)
     for session in sessions:
         eventually(lambda session=session: not processes_of_session(session))
+    if kind.keeps_warm:
+        eventually(lambda: not kind.left_behind(os.getpid()))
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+TRACE = "_X_AMZN_TRACE_ID"  # Lambda gives each invocation one of its own
+
 
 def note(diary: str, line: str, deed: Callable[..., Any] | None = None, *args: Any) -> Any:
     """Write a line in one piece; then do the deed, or return the line."""
@@ -442,7 +444,7 @@ def state() -> dict[str, Any]:
     """What one call could see of another one in the same process."""
     return {
         "directory": os.getcwd(),
-        "environment": sorted(os.environ.items()),
+        "environment": sorted(item for item in os.environ.items() if item[0] != TRACE),
         "path": list(sys.path),
         "handlers": [repr(signal.getsignal(number)) for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGALRM)],
         "recursion limit": sys.getrecursionlimit(),

@@ -104,6 +104,11 @@ def processes_of_session(session: int) -> list[int]:
     return found
 
 
+def at_work(kind: ExecutorKind, session: int) -> list[int]:
+    """Of those, the ones that are not merely kept for the next run."""
+    return [pid for pid in processes_of_session(session) if kind.works(pid)]
+
+
 def run_script(kind: ExecutorKind, code: str, timeout_s: float = SOON) -> str:
     """What a program of its own prints, which may use `NewExecutor`."""
     done = subprocess.run(

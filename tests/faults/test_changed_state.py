@@ -63,11 +63,11 @@ def test_a_thread_left_behind_does_not_stop_the_slot(single):
     assert single.submit(deeds.pids).result(SOON)[0] == pid
 
 
-def test_a_thread_that_never_ends_does_not_hold_up_shutdown(new_executor):
+def test_a_thread_that_never_ends_does_not_hold_up_shutdown(new_executor, kind):
     executor = new_executor(1)
     pid = executor.submit(deeds.leave_blocked_thread).result(SOON)
     executor.shutdown(wait=True)
-    eventually(lambda: not is_alive(pid))
+    eventually(lambda: not kind.works(pid))
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,25 @@ def test_a_child_left_behind_ends_with_the_slot(single):
 
 
 @pytest.mark.parametrize("end", ["shutdown", "terminate_workers"])
-def test_a_child_left_behind_ends_with_the_executor(new_executor, end):
+def test_a_child_left_behind_does_nothing_after_the_executor(new_executor, kind, end):
     executor = new_executor(1)
     child = executor.submit(deeds.leave_child, "leftover").result(SOON)
     getattr(executor, end)()
-    eventually(lambda: not is_alive(child))
+    eventually(lambda: not kind.works(child))
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_a_run_has_left_in_a_warm_worker_ends_when_another_run_comes(new_executor, kind):
+    one, other = new_executor(1), new_executor(1)
+    slot = one.submit(deeds.leave_blocked_thread).result(SOON)
+    child = one.submit(deeds.leave_child, "leftover").result(SOON)
+    one.shutdown(wait=True)
+    eventually(lambda: not kind.works(slot) and not kind.works(child))
+    assert is_alive(slot)
+    assert is_alive(child)
+    other.submit(deeds.identity, "usable").result(SOON)
+    assert not is_alive(slot)
+    assert not is_alive(child)
 
 
 @pytest.mark.parametrize("what", ["return", "raise", "sys.exit", "os._exit", "run on"])
@@ -122,11 +136,11 @@ def test_a_fork_inside_the_call_brings_one_result(scene, what):
         assert future.stdout == "mine\n"
 
 
-def test_a_child_that_outlives_its_forking_call_ends_with_the_worker(new_executor):
+def test_a_child_that_outlives_its_forking_call_does_nothing_after_the_executor(new_executor, kind):
     executor = new_executor(1)
     child = executor.submit(deeds.fork_and, "run on").result(SOON)
     executor.shutdown(wait=True)
-    eventually(lambda: not is_alive(child))
+    eventually(lambda: not kind.works(child))
 
 
 def test_a_call_that_ignores_every_signal_is_killed_nevertheless(single):

@@ -30,8 +30,10 @@ class ExecutorKind:
     start, and what runs in them when the client dies is finished, for whoever attaches to the run.
     places_ahead: a worker that has a call is given the next one.
     together: settings that put all slots of an executor into one worker.
+    keeps_warm: workers outlive their executor. They are idle, which means stopped, and keep their slots until another
+    run comes to them, or their own end.
     works: whether a worker's process, by its pid, is still at work for anybody.
-    sessions_of: the processes of an executor's workers that lead sessions, and so name all others.
+    sessions_of: the processes that lead the sessions of all that ends with an executor; none if workers are kept.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ExecutorKind:
     left_behind: Callable[[int], list[str]] = lambda _pid: []
     in_containers: bool = False
     places_ahead: bool = True
+    keeps_warm: bool = False
     together: Callable[[int], dict[str, Any]] = lambda _max_workers: {}
     works: Callable[[int], bool] = is_alive
     sessions_of: Callable[[Any], list[int]] = lambda _executor: []
@@ -119,10 +122,13 @@ def _busy_environments(_pid: int) -> list[str]:
     return [f"{each.function} pid {each.pid}" for each in pocket().environments() if each.state in ("cold", "busy")]
 
 
-def _sessions_in_environments(executor: Any) -> list[int]:
-    """The processes of all environments that lead sessions, and so name all others."""
-    runtimes = [each.pid for each in pocket().environments() if each.pid]
-    return runtimes + [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) in runtimes]
+def _is_stopped(pid: int) -> bool:
+    """Lambda stops all that is in an idle environment, and bills nothing for it."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _tasks_of(pid: int) -> list[str]:
@@ -172,8 +178,8 @@ EXECUTORS = [
         left_behind=_busy_environments,
         in_containers=True,
         places_ahead=False,
+        keeps_warm=True,
         together=lambda max_workers: {"slots": max_workers},
-        works=lambda pid: is_alive(pid) and bool(_busy_environments(pid)),  # Lambda keeps idle ones, and bills nothing
-        sessions_of=_sessions_in_environments,
+        works=lambda pid: is_alive(pid) and not _is_stopped(pid),
     ),
 ]
