@@ -14,8 +14,9 @@ do_cloudexec <- function(obj, expr, envir, data) {
   loop <- begin_loop(session, common, options)
   on.exit(drop_loop(session, loop))
   submit(session, loop, tasks)
-  collect(session, loop, length(tasks), it, options$output)
-  finish(it, expr)
+  failed <- collect(session, loop, length(tasks), makeAccum(it), obj$errorHandling, options$output)
+  if (!is.null(failed)) stop(task_error(failed, expr))
+  getResult(it)
 }
 
 # list(python = for the process, output = whether to relay what tasks print)
@@ -69,21 +70,31 @@ submit <- function(session, loop, tasks) {
   }
 }
 
-# Hand results to foreach as they come; with .errorhandling "stop" the first error ends it, and the rest is stopped.
-collect <- function(session, loop, n_tasks, it, output) {
-  accumulate <- makeAccum(it)
+# Hand results to foreach as they come. With .errorhandling = "stop" the first error ends it: its outcome.
+collect <- function(session, loop, n_tasks, accumulate, on_error, output) {
   n_seen <- 0L
   while (n_seen < n_tasks) {
     outcomes <- read_outcomes(ask(session, "NEXT", loop))
     if (!length(outcomes)) stop("cloudexec knows nothing of the tasks that are left; please report it", call. = FALSE)
     for (outcome in outcomes) {
       relay(outcome, output)
+      if (on_error == "stop" && inherits(outcome$result, "error")) return(outcome)
       accumulate(list(outcome$result), outcome$number)
-      note_traceback(it, outcome)
     }
     n_seen <- n_seen + length(outcomes)
-    if (identical(error_handling(it), "stop") && !is.null(getErrorValue(it))) break
   }
+  NULL
+}
+
+# The text is the one that other backends give; what they lose is in `parent`.
+task_error <- function(outcome, expr) {
+  structure(
+    class = c("cloudexec_task_error", "simpleError", "error", "condition"),
+    list(
+      message = sprintf("task %d failed - \"%s\"", outcome$number, conditionMessage(outcome$result)),
+      call = expr, task = outcome$number, parent = outcome$result, traceback = outcome$traceback
+    )
+  )
 }
 
 relay <- function(outcome, output) {

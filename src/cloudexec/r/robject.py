@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import PickleBuffer
 from typing import Any
 
 from cloudexec.errors import RConversionError
@@ -43,6 +44,11 @@ class RObject:
         bulky = f", of which R counts {self.r_size:,.0f}" if len(self.data) > _BULKY * max(self.r_size, 1000.0) else ""
         what = "/".join(self.r_class) or "object"
         return f"<RObject {what}, {len(self.data):,} bytes{bulky}>{shown if lines else ''}"
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Apart from the rest of the pickle, the bytes of an object that many calls get are uploaded once.
+        data = PickleBuffer(self.data) if protocol >= 5 else self.data
+        return _rebuilt, (data, self.r_class, self.r_size, self.head, self.session)
 
     def to_python(self) -> Any:
         """The value as Python has it. Errors: RConversionError if it is no plain data."""
@@ -89,6 +95,10 @@ class RFiles:
             path.write_bytes(data)
             written.append(path)
         return written
+
+
+def _rebuilt(data: Any, r_class: tuple[str, ...], r_size: float, head: str, session: str) -> RObject:
+    return RObject(data=bytes(data), r_class=r_class, r_size=r_size, head=head, session=session)
 
 
 def _expanded(data: bytes) -> bytes:
