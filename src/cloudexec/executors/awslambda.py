@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final
 
 from cloudexec.backends.awslambda.backend import LambdaBackend, LambdaPlan, without_bucket
@@ -23,7 +24,7 @@ from cloudexec.executors.base import CloudExecutor, Core, OnError, checked_env
 from cloudexec.executors.jobs import Jobs, open_jobs
 from cloudexec.executors.settings import checked_initializer, positive, positive_or_none, seconds
 from cloudexec.executors.stores import LazyBlobs, RunStore
-from cloudexec.ids import new_run_id
+from cloudexec.ids import BlobRef, new_run_id
 from cloudexec.ledger.calls import CallOptions, Retry
 from cloudexec.ledger.ledger import Ledger, Limits
 from cloudexec.ledger.pace import Pace
@@ -157,7 +158,7 @@ class LambdaExecutor(CloudExecutor):
         options = CallOptions(
             timeout_s=timeout_s, retry=Retry.of(retries), env=checked_env(env) if env else None, name=name
         )
-        self._run = _LambdaRun(new_run_id(), place, session, settings)
+        self._run = _LambdaRun(new_run_id(), place, _checked_session(session), settings)
         super().__init__(self._run.core(), options, on_error)
 
     @classmethod
@@ -204,7 +205,7 @@ class _LambdaRun:
         self._lock = threading.Lock()
         self._found: _Found | None = None
         self._core: Core | None = None
-        self._packer = Packer(BlobBook(LazyBlobs(self._uploads), address_of), INLINE_BYTES, settings.modules)
+        self._packer = Packer(BlobBook(_Blobs(self._uploads), address_of), INLINE_BYTES, settings.modules)
         if settings.initializer is not None:
             self._packer.check((settings.initializer, settings.initargs))
 
@@ -281,7 +282,7 @@ class _LambdaRun:
     def _uploads(self) -> Uploads:
         found = self._prepare()
         if found.uploads is None:
-            raise without_bucket("something too large for an invocation, or a local module, must travel")
+            raise _NoBucket
         return found.uploads
 
     def _plan(self) -> LambdaPlan:
@@ -394,10 +395,35 @@ def _open_async(found: _Found) -> AwaitedClient:
     return open_async_client(found.account, max_connections=found.most_lanes + 64, services=services)
 
 
+class _Blobs(LazyBlobs):
+    """A blob book's store, if there is a bucket."""
+
+    def put_blob(self, content: memoryview) -> BlobRef:
+        """See LazyBlobs. Errors: SettingsError without a bucket."""
+        try:
+            return super().put_blob(content)
+        except _NoBucket:
+            what = f"a large argument or a local module, {content.nbytes:,} bytes, must travel beside the invocation"
+            raise without_bucket(what, "; a module may also be in the function's zip (modules=None)") from None
+
+
+class _NoBucket(Exception):
+    """There is nowhere to put it."""
+
+
+def _checked_session(session: Any) -> Any:
+    if session is not None and not (hasattr(session, "region_name") and hasattr(session, "client")):
+        raise SettingsError(f"session={session!r} is not a session of boto3", remedy="give boto3.Session(...)")
+    return session
+
+
 def _checked_tuning(tuning: Mapping[str, float]) -> Mapping[str, float]:
+    if not isinstance(tuning, Mapping):
+        what = f"tuning={tuning!r} is not a mapping"
+        raise SettingsError(what, remedy='give intervals by name, e.g. {"margin_s": 2}')
     for name, value in tuning.items():
         if name not in _TUNABLE:
             raise SettingsError(f"tuning[{name!r}] is unknown", remedy=f"names are {', '.join(sorted(_TUNABLE))}")
-        if not isinstance(value, (int, float)) or value <= 0:
-            raise SettingsError(f"tuning[{name!r}]={value!r} is not a positive number")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < inf:
+            raise SettingsError(f"tuning[{name!r}]={value!r} is not a positive number of seconds")
     return tuning

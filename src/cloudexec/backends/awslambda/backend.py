@@ -140,6 +140,7 @@ class LambdaBackend:
         self._head: EventHead | None = None
         self._admission = Admission(1)
         self._control: ControlWriter | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._sweep: Sweep | None = None
         self._knows_events = False
         self._room = asyncio.Semaphore(_FETCHES_AT_ONCE)
@@ -341,7 +342,7 @@ class LambdaBackend:
             wait_s=plan.facts.timeout_s + _READ_MARGIN_S,
             trace=os.environ.get("_X_AMZN_TRACE_ID", ""),
         )
-        flight.sent_s = time.monotonic()
+        self._note_sent(flight)
         assert self._client is not None
         try:
             invocation = await self._client.call(invoke)
@@ -355,6 +356,19 @@ class LambdaBackend:
                 return []
             return all_down(flight.lane, flight.calls, end)
         return await self._answered(plan, flight, invocation.payload)
+
+    def _note_sent(self, flight: _Flight) -> None:
+        """It is on its way. `poll` waits already, and did not know when the run's control object would be due."""
+        flight.sent_s = time.monotonic()
+        has_control = self._plan is not None and self._plan.home is not None
+        if has_control and self._control is None and self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(_CONTROL_AFTER_S, self._ring)
+
+    def _ring(self) -> None:
+        """Have `_turn` look at what is due."""
+        self._alarm = None
+        if self._loop is not None:
+            self._loop.stop()
 
     @property
     def _early_s(self) -> float:
@@ -494,7 +508,7 @@ class LambdaBackend:
             wait_s=0.0,
             trace=os.environ.get("_X_AMZN_TRACE_ID", ""),
         )
-        flight.sent_s = time.monotonic()
+        self._note_sent(flight)
         assert self._client is not None
         waiting = sweep.watch(name)
         try:
@@ -646,9 +660,7 @@ def _as_broken(answer: Answer) -> CloudexecError:
     return WorkerStartFailed(f"the function refuses the call: {answer.refused_error}: {answer.refused_what}")
 
 
-def without_bucket(what: str) -> SettingsError:
+def without_bucket(what: str, remedy: str = "") -> SettingsError:
     """What is said when something needs one."""
-    return SettingsError(
-        f"{what}, and there is no bucket for it",
-        remedy="give bucket=, or the function an environment variable CLOUDEXEC_BUCKET",
-    )
+    give = "give bucket=, or the function an environment variable CLOUDEXEC_BUCKET"
+    return SettingsError(f"{what}, and there is no bucket for it", remedy=f"{give}{remedy}")

@@ -7,6 +7,7 @@ Order:     arguments, environment, file (`settle`, without network); then the de
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,9 @@ BUCKET_VARIABLE: Final = "CLOUDEXEC_BUCKET"
 PREFIX_VARIABLE: Final = "CLOUDEXEC_PREFIX"
 MIB_A_VCPU: Final = 1769
 _UNKNOWN_CONCURRENCY: Final = 100  # where nobody lets us look: ten requests a second for each are plenty
+_FUNCTION_NAME: Final = re.compile(r"[A-Za-z0-9_:$.-]{1,256}").fullmatch  # or an ARN
+_BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9._-]{3,255}").fullmatch  # old ones in us-east-1 break today's rules
+_SWITCH_ON: Final = "aws lambda delete-function-concurrency --function-name {} takes it from the account's again"
 _KEYS: Final = ("function", "qualifier", "shards", "slots", "bucket", "prefix", "region", "stack", "endpoint_url")
 
 
@@ -73,7 +77,20 @@ def settle(given: Mapping[str, Any], environ: Mapping[str, str]) -> LambdaPlace:
     place = LambdaPlace(**values)
     if place.slots < 0 or ("slots" in values and place.slots == 0):
         raise SettingsError(f"slots={place.slots} is not a number of processes", remedy="give 1 or more")
+    _check_names(place)
     return place
+
+
+def _check_names(place: LambdaPlace) -> None:
+    """Refuse what AWS would refuse later, in words that name no setting."""
+    names = [("function", place.function), *(("shards", name) for name in place.shards)]
+    for setting, name in [*names, ("qualifier", place.qualifier)]:
+        if name and not _FUNCTION_NAME(name):
+            what = f"{setting}={name!r} is not the name of a function" + (" version" if setting == "qualifier" else "")
+            raise SettingsError(what, remedy="give a name, an ARN, or as qualifier= a version's number or an alias")
+    if place.bucket and not _BUCKET_NAME(place.bucket):
+        what = f"bucket={place.bucket!r} is not the name of a bucket"
+        raise SettingsError(what, remedy="give its plain name: no s3://, no ARN; a path goes into prefix=")
 
 
 def complete(place: LambdaPlace, ask: Ask) -> tuple[LambdaPlace, FunctionFacts]:
@@ -164,6 +181,9 @@ def _concurrency(place: LambdaPlace, ask: Ask) -> int:
             own = said.get("ReservedConcurrentExecutions")
             if own is None:
                 break
+            if own == 0:  # Lambda would refuse everything, as if it were busy
+                what = f"function {_shown(function, place)} is switched off: its reserved concurrency is 0"
+                raise WorkerStartFailed(what, remedy=_SWITCH_ON.format(function))
             reserved += int(own)
         else:
             return max(1, reserved)

@@ -1,0 +1,86 @@
+"""What a new user meets: settings that name nothing, a function that is switched off, no bucket, a single long call."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cloudexec import LambdaExecutor, errors
+from tests.awslambda.scene import eventually, left_of, wait_at
+
+AT_ONCE_S = 8.0  # on a busy machine
+
+
+# --- settings, before anything is asked ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        pytest.param({"function": "my function"}, "function='my function' is not the name", id="a space"),
+        pytest.param({"function": "f/../g"}, "function='f/../g' is not the name", id="a path"),
+        pytest.param({"shards": ["g", "h?"]}, "shards='h[?]' is not the name", id="of a shard"),
+        pytest.param({"qualifier": "v 1"}, "qualifier='v 1' is not the name of a function version", id="a version"),
+        pytest.param({"bucket": "s3://mine/x"}, "bucket='s3://mine/x' .* no s3://", id="a URL for a bucket"),
+        pytest.param({"bucket": "arn:aws:s3:::mine"}, "bucket='arn:aws:s3:::mine' .* no ARN", id="an ARN for a bucket"),
+        pytest.param({"tuning": 3}, 'tuning=3 .* by name, e.g. {"margin_s": 2}', id="one interval, but which?"),
+        pytest.param({"tuning": {"margin_s": True}}, "=True is not a positive number of seconds", id="yes is no time"),
+        pytest.param({"tuning": {"margin_s": float("nan")}}, "=nan is not a positive", id="not a number"),
+        pytest.param({"session": "default"}, "session='default' is not .* boto3.Session", id="a profile's name"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_refused_when_the_executor_is_made(wrong, says):
+    with pytest.raises(errors.SettingsError, match=says):
+        LambdaExecutor(**{"function": "f", "region": "us-east-1", **wrong})
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "f",
+        "my-function_2:$LATEST",
+        "123456789012:function:f:live",
+        "arn:aws-us-gov:lambda:us-gov-west-1:123456789012:function:f:3",
+    ],
+)
+def test_every_way_to_name_a_function_is_taken(function):
+    LambdaExecutor(function, region="us-east-1", bucket="Old_bucket.name", qualifier="3").shutdown()
+
+
+# --- what is found out with the first call ------------------------------------------------------
+
+
+def test_a_function_that_is_switched_off_is_told_at_once_and_not_waited_for(new_executor, new_function):
+    function = new_function(reserved=0)
+    began_s = time.monotonic()
+
+    with pytest.raises(errors.WorkerStartFailed, match=f"{function}.* is switched off.*delete-function-concurrency"):
+        new_executor(function=function).submit(pow, 2, 3).result()
+
+    assert time.monotonic() - began_s < AT_ONCE_S
+
+
+def test_without_a_bucket_the_error_tells_the_size_of_what_needs_one(new_executor, new_function, monkeypatch):
+    monkeypatch.delenv("CLOUDEXEC_BUCKET")
+    executor = new_executor(function=new_function(), bucket=None)
+
+    refused = executor.submit(len, bytearray(9_000_000))
+
+    with pytest.raises(errors.SettingsError, match=r"9,000,\d\d\d bytes, .*no bucket.*bucket=.*modules=None"):
+        refused.result()
+    assert executor.submit(len, bytearray(1_000_000)).result() == 1_000_000
+
+
+# --- a single long call -------------------------------------------------------------------------
+
+
+def test_a_client_shows_that_it_lives_also_if_nothing_happens_but_one_long_call(new_executor, aws, tmp_path):
+    """Without the object the environment would not notice the client's death, and work until its timeout."""
+    executor = new_executor(1, client_timeout_s=30.0)
+    waiting = executor.submit(wait_at, str(tmp_path / "gate"), 1)
+
+    eventually(lambda: any(key.endswith("/control") for key in left_of(aws, executor.run.id)), AT_ONCE_S)
+
+    (tmp_path / "gate").touch()
+    assert waiting.result() == 1
