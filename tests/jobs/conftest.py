@@ -12,12 +12,14 @@ from cloudexec.executors.jobobjects import JobObjects
 from cloudexec.executors.jobs import Jobs
 from cloudexec.ids import new_run_id
 from cloudexec.testing import PocketAWS
-from cloudexec.transport.account import open_client
 from cloudexec.transport.boto import account_of
+from cloudexec.transport.retrying import RetryPolicy
+from cloudexec.transport.sync import SyncClient
 from tests.specs.executors import pocket
 
 GROUP = "g"
 PREFIX = "team/cloudexec"
+HASTY = RetryPolicy(attempts=4, fault_base_s=0.02)  # the usual one repeats for several seconds
 
 
 @pytest.fixture
@@ -74,8 +76,8 @@ def attach(aws: PocketAWS, shelf: Shelf) -> Iterator[Callable[..., Jobs]]:
     made: list[Jobs] = []
 
     def new(**settings: Any) -> Jobs:
-        account = account_of(aws.session(), endpoints={"s3": aws.endpoint_url})
-        objects = JobObjects(client=open_client(account), bucket=shelf.bucket, prefix=PREFIX, group=GROUP, owner="")
+        client = SyncClient(account_of(aws.session(), endpoints={"s3": aws.endpoint_url}), policy=HASTY)
+        objects = JobObjects(client=client, bucket=shelf.bucket, prefix=PREFIX, group=GROUP, owner="")
         made.append(Jobs(objects, **{"begin_within_s": 60.0, **settings}))
         return made[-1]
 

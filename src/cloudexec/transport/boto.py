@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -142,7 +143,7 @@ class BotoClient:
         tried = 1
         while True:
             try:
-                return {**reply, "Body": BytesIO(reply["Body"].read())}
+                return {**reply, "Body": _read(reply["Body"])}
             except BotoCoreError:
                 if tried >= self._policy.attempts:
                     raise
@@ -206,8 +207,15 @@ class BotoClient:
 def _with_payload(what: str, reply: Mapping[str, Any]) -> Mapping[str, Any]:
     """The answer to an Invoke, read. botocore takes a head that breaks off for one that ends there."""
     if not {"content-length", "transfer-encoding"} & set(reply["ResponseMetadata"]["HTTPHeaders"]):
+        reply["Payload"].close()
         raise ConnectionLost(f"{what}: the connection was closed in mid-answer", True)
-    return {**reply, "Payload": BytesIO(reply["Payload"].read())}
+    return {**reply, "Payload": _read(reply["Payload"])}
+
+
+def _read(stream: Any) -> BytesIO:
+    """All of an answer's stream; one that breaks off would keep its socket until the garbage is collected."""
+    with closing(stream):
+        return BytesIO(stream.read())
 
 
 @lru_cache(maxsize=1)
