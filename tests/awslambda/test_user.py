@@ -72,6 +72,21 @@ def test_without_a_bucket_the_error_tells_the_size_of_what_needs_one(new_executo
     assert executor.submit(len, bytearray(1_000_000)).result() == 1_000_000
 
 
+def test_who_waits_for_room_in_lambda_is_told_so_in_the_log(new_executor, aws, caplog):
+    """Fifteen minutes of silence look like a hang."""
+    rule = aws.faults.invoke_throttle()
+    waiting = new_executor(1).submit(pow, 2, 3)
+
+    eventually(lambda: any("no invocation was taken for" in each.message for each in caplog.records), 2 * AT_ONCE_S)
+    aws.faults.clear(rule)
+
+    assert waiting.result() == 8
+    told = [each.message for each in caplog.records if "no invocation was taken for" in each.message]
+    assert len(told) == 1, "not with each refusal"
+    assert "throttle_timeout_s=900" in told[0]
+    assert "ConcurrentInvocationLimitExceeded" in told[0]
+
+
 # --- a single long call -------------------------------------------------------------------------
 
 

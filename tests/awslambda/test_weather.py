@@ -196,6 +196,21 @@ def test_an_event_that_comes_twice_runs_once(new_executor, new_function, aws, tm
     resolutions.assert_once(6)
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before Lambda had it", "after Lambda took it"])
+def test_an_event_whose_acceptance_was_lost_is_sent_again_and_runs_once(
+    new_executor, new_function, aws, tmp_path, after
+):
+    """Otherwise nobody could tell for hours whether it is still to come."""
+    name, diary = new_function(), tmp_path / "diary"
+    executor = new_executor(1, function=name, retries=AT_MOST_ONCE)
+    aws.faults.reset("lambda", "Invoke", after=after, times=2)
+    future = executor.with_options(timeout_s=600).submit(trace, str(diary), 1)
+    assert future.result(SOON) == 1
+    eventually(lambda: aws.waiting_events() == 0)
+    assert runs_in(diary) == {"1": 1}
+    assert aws.invocations()[name].events == (3 if after else 1)
+
+
 @pytest.mark.slow  # nothing but patience tells that an environment is silent
 def test_an_event_whose_environment_died_runs_again_by_our_policy_alone(new_executor, new_function, aws, tmp_path):
     """Lambda tries a failed event again, twice; its first try finds the claim, runs nothing, and ends well."""

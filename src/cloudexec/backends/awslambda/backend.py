@@ -52,6 +52,8 @@ from cloudexec.ledger.pace import Pace
 from cloudexec.serialization.failures import pack_failure
 from cloudexec.transport import lambdas, s3
 from cloudexec.transport.account import AwaitedClient
+from cloudexec.transport.lambdas import Invocation
+from cloudexec.transport.operation import Operation
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.invocation import (
     MOST_EVENT,
@@ -69,9 +71,12 @@ log = logging.getLogger(__name__)
 
 WORKER: Final = "lambda"
 _CONTROL_AFTER_S: Final = 1.0  # an invocation that is in flight so long is worth a heartbeat object
+_SILENT_S: Final = 5.0  # so long nothing may be taken before somebody who watches is told, and again so often:
+_TELL_EVERY_S: Final = 60.0
 _MOST_BROKEN: Final = 3
 _FETCHES_AT_ONCE: Final = 64
 _EARLY_MARGIN_S: Final = 0.3  # an early report is written a moment after it is due
+_EVENT_AGAIN_S: Final = (0.1, 0.5, 2.0, 8.0)
 _READ_MARGIN_S: Final = 30.0  # answers may take so much longer than the function's timeout
 _LAST_UPLOADS_S: Final = 30.0
 _THROTTLED: Final = LaneEnd(Cause.LOST, "Lambda had no room for it", retired=True)
@@ -150,6 +155,7 @@ class LambdaBackend:
         self._n_named = 0
         self._n_broken = 0  # environments in a row that could not run calls
         self._wanted = 0
+        self._told_s = -_TELL_EVERY_S
         self._fetched: dict[str, memoryview] = {}
         self._woken = False
         self._is_broken = False
@@ -422,6 +428,15 @@ class LambdaBackend:
         self._lanes.pop(flight.lane, None)
         self._admission.refused(len(self._lanes), refused.retry_after_s, now_s)
         since_s = self._admission.refused_since_s
+        if since_s is not None and now_s - since_s > _SILENT_S and now_s > self._told_s + _TELL_EVERY_S:
+            self._told_s = now_s
+            log.warning(
+                "run %s: no invocation was taken for %.0f s, it is tried again until throttle_timeout_s=%g is over: %s",
+                self._run_id,
+                now_s - since_s,
+                plan.throttle_timeout_s,
+                refused.error.what,
+            )
         if since_s is not None and not self._has_company(flight) and now_s - since_s > plan.throttle_timeout_s:
             what = f"{refused.error.what}; so for {now_s - since_s:.0f} s, for every invocation"
             self._break(type(refused.error)(what, remedy=refused.error.remedy))
@@ -511,19 +526,35 @@ class LambdaBackend:
         self._note_sent(flight)
         assert self._client is not None
         waiting = sweep.watch(name)
-        try:
-            await self._client.call(invoke)
-        except AwsError as error:
-            refused = read_refusal(error, function)
-            if refused.fate is not Fate.LOST:  # else it may be on its way: the sweep knows in the end
-                sweep.forget(name)
-                return self._refused(plan, flight, refused)
-        else:
+        refused = await self._send_event(invoke, function)
+        if refused is None:
             self._admission.accepted(time.monotonic())
+        elif refused.fate is not Fate.LOST:  # else it may be on its way: the sweep knows in the end
+            sweep.forget(name)
+            return self._refused(plan, flight, refused)
         end = await waiting
         if isinstance(end, LaneEnd):
             return all_down(flight.lane, flight.calls, end)
         return await self._events_of(plan, flight.lane, flight.calls, end)
+
+    async def _send_event(self, invoke: Operation[Invocation], function: str) -> Refused | None:
+        """None if Lambda has taken it. An answer that was lost does no harm: of two that bear one name only the one
+        that claims it runs, so it is sent again."""
+        assert self._client is not None
+        unknown: Refused | None = None
+        for pause_s in (*_EVENT_AGAIN_S, None):
+            try:
+                await self._client.call(invoke)
+            except AwsError as error:
+                refused = read_refusal(error, function)
+                if refused.fate is not Fate.LOST:
+                    return unknown or refused  # what was sent before may run
+                unknown = refused
+            else:
+                return None
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        return unknown
 
     def _sweep_of(self, plan: LambdaPlan) -> Sweep:
         """Looks for what comes as objects; it begins with the first need."""
