@@ -307,7 +307,7 @@ def test_the_executors_class_attaches(aws, shelf):
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_asked(given, match):
     with pytest.raises(errors.SettingsError, match=match):
-        LambdaExecutor.attach(**{"group": "g", "bucket": "b", "endpoint_url": "http://127.0.0.1:1", **given})
+        LambdaExecutor.attach(**{"group": "g", "bucket": "jobs", "endpoint_url": "http://127.0.0.1:1", **given})
 
 
 def test_without_a_bucket_there_are_no_jobs(aws, monkeypatch):
