@@ -16,7 +16,7 @@ from cloudexec import Retry
 from tests.awslambda.scene import eventually, left_of, runs_in, trace
 
 N_CALLS = 5000
-N_EVENTS = 50  # of those
+N_EVENTS = 20  # of those
 N_WORKERS = 5
 SEEDS = [int(seed) for seed in os.environ.get("CLOUDEXEC_SOAK_SEEDS", "1").split()]
 WITHIN_S = 150.0
