@@ -108,6 +108,7 @@ class Agent:
         try:
             self._receive(time.monotonic())  # messages may already be on their way while slots start
             self._start_slots()
+            self._turn(time.monotonic())  # without slots nothing else would wake the loop before END_WITHIN_S
             while self._exit_code is None:
                 wait_s = min(max(0.0, self._next_s() - time.monotonic()), _LOOK_S)
                 for fact in self._slots.host.poll(wait_s):
