@@ -1,4 +1,4 @@
-"""The worker image of this interpreter's version, built once a session, and what runs in it."""
+"""The worker images of this interpreter's version, built once a session, and what runs in them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+
+from cloudexec import ECSExecutor
+from cloudexec.testing import PocketAWS
 
 ROOT = pathlib.Path(__file__).parents[2]
 CANNOT_BE_HAD = 69  # the scripts' exit status for "not on this machine"
@@ -46,6 +49,31 @@ def podman(container_settings):
         )
 
     return run
+
+
+@pytest.fixture
+def aws(container_settings, monkeypatch, tmp_path):
+    """A pocket AWS whose tasks are containers of real images."""
+    for name, value in container_settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with PocketAWS(containers="podman", stop_scale=0.5) as aws:
+        aws.activate()
+        yield aws
+        aws.deactivate()
+
+
+@pytest.fixture
+def new_executor(aws, image):
+    """A function that makes executors whose containers are of the image, or of another."""
+
+    def new(**settings):
+        setup = {name: value for name, value in aws.ecs_setup().items() if name != "task_definition"}
+        roles = {name: f"arn:aws:iam::123456789012:role/{name}" for name in ("execution_role", "task_role")}
+        tuning = {"tell_after_s": 0.05, "control_every_s": 0.5}
+        return ECSExecutor(**{**setup, **roles, "image": image, "tuning": tuning, **settings})
+
+    return new
 
 
 @pytest.fixture

@@ -7,37 +7,10 @@ import time
 
 import pytest
 
-from cloudexec import ECSExecutor
-from cloudexec.testing import PocketAWS
 from tests.images.deeds import say_when_begun, square_and_look_around
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(240)]
 PATIENCE_S = 60
-
-
-@pytest.fixture
-def aws(container_settings, monkeypatch, tmp_path):
-    """A pocket AWS whose tasks are containers of real images."""
-    for name, value in container_settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    with PocketAWS(containers="podman", stop_scale=0.5) as aws:
-        aws.activate()
-        yield aws
-        aws.deactivate()
-
-
-@pytest.fixture
-def new_executor(aws, image):
-    """A function that makes executors whose containers are of the image."""
-
-    def new(**settings):
-        setup = {name: value for name, value in aws.ecs_setup().items() if name != "task_definition"}
-        roles = {name: f"arn:aws:iam::123456789012:role/{name}" for name in ("execution_role", "task_role")}
-        tuning = {"tell_after_s": 0.05, "control_every_s": 0.5}
-        return ECSExecutor(**{**setup, **roles, "image": image, "tuning": tuning, **settings})
-
-    return new
 
 
 def eventually(condition):
