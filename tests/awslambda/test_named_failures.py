@@ -73,10 +73,12 @@ def test_throttles_that_last_are_named_by_their_reason(new_executor, aws, reason
     assert time.monotonic() - begun_s < 10
 
 
-def test_a_function_whose_concurrency_is_taken_away_is_waited_for_and_then_given_up(new_executor, new_function):
-    error = assert_broken_by(
-        errors.InvocationThrottled, new_executor(function=new_function(reserved=0), throttle_timeout_s=0.5)
-    )
+def test_a_function_whose_concurrency_is_taken_away_is_waited_for_and_then_given_up(new_executor, new_function, aws):
+    name = new_function(reserved=1)
+    executor = new_executor(function=name, throttle_timeout_s=0.5)
+    assert executor.submit(double, 4).result(SOON) == 8
+    aws.session().client("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    error = assert_broken_by(errors.InvocationThrottled, executor)
     assert "ReservedFunctionConcurrentInvocationLimitExceeded" in error.what
 
 
@@ -187,10 +189,10 @@ def test_a_call_ends_by_name_before_the_function_s_own_timeout_and_the_environme
 
 
 def test_a_worker_that_hangs_with_its_call_is_ended_by_the_function_s_timeout(new_executor, new_function):
-    executor = new_executor(1, function=new_function(timeout=1))
+    executor = new_executor(1, function=new_function(timeout=3))
     error = executor.submit(signal_runtime, signal.SIGSTOP).exception(SOON)
     assert type(error) is errors.FunctionTimeout
-    assert "Task timed out after 1.00 seconds" in error.what
+    assert "Task timed out after 3.00 seconds" in error.what
     assert "REPORT RequestId" in error.what
 
 

@@ -1,8 +1,13 @@
-"""What a new user meets: settings that name nothing, a function that is switched off, no bucket, a single long call."""
+"""What a new user meets: settings that name nothing, a function that is switched off, no bucket, a single long call, a network that goes away."""
 
 from __future__ import annotations
 
+import socket
+import socketserver
+import threading
 import time
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -99,3 +104,56 @@ def test_a_client_shows_that_it_lives_also_if_nothing_happens_but_one_long_call(
 
     (tmp_path / "gate").touch()
     assert waiting.result() == 1
+
+
+# --- the network goes away ----------------------------------------------------------------------
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """Passes connections on to another server, until it is closed with all of them."""
+
+    daemon_threads = True
+
+    def __init__(self, url: str) -> None:
+        self.url = urlsplit(url)
+        self.ends: list[socket.socket] = []
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def finish_request(self, request, client_address) -> None:
+        with socket.create_connection((self.url.hostname, self.url.port)) as server:
+            self.ends += [request, server]
+            back = threading.Thread(target=self.pass_on, args=(server, request), daemon=True)
+            back.start()
+            self.pass_on(request, server)
+            back.join()
+
+    def pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while some := source.recv(65536):
+                target.sendall(some)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        self.shutdown()
+        self.server_close()
+        for end in self.ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_executor_whose_network_is_gone_gives_up_by_name_however_many_lanes_try(new_executor, aws, monkeypatch):
+    """Lanes find out one after another; one that still tries is no sign that Lambda has room for it."""
+    monkeypatch.delenv("CLOUDEXEC_BUCKET")
+    relay = Relay(aws.endpoint_url)
+    executor = new_executor(4, endpoint_url=f"http://127.0.0.1:{relay.server_address[1]}", throttle_timeout_s=2)
+    assert executor.submit(pow, 2, 3).result() == 8
+    relay.cut()
+
+    futures = [executor.submit(pow, x, 2) for x in range(8)]
+
+    errors_met = [future.exception(timeout=30.0) for future in futures]
+    assert {type(error) for error in errors_met} == {errors.WorkerStartFailed}
+    assert "Lambda cannot be reached" in str(errors_met[0])
+    assert "for every invocation" in str(errors_met[0])
