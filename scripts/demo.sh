@@ -8,4 +8,6 @@ cd "$(dirname "$0")/.."
 
 newest=$(scripts/pythons.sh | tail -n 1)
 env=$(scripts/environment.sh $newest demo)
+# For what is in R; a line says so where it cannot be had.
+scripts/r.sh install randomForest || true
 exec "$env/bin/python" examples/crossval.py "$@"

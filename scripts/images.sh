@@ -131,9 +131,12 @@ END
   rm -rf "$context"
 }
 
+# A recipe's own words stand before buildah's, which come last.
+words_of() { grep -m 1 '^R_PACKAGES: ' "$1" || tail -n 1 "$1"; }
+
 run_build() {  # CONTEXT TAG ARGUMENTS…
   buildah bud --quiet --layers=false --isolation chroot --network host --pull-never --tag "$2" "${@:3}" "$1" >"$log" 2>&1 ||
-    unavailable "buildah could not make $2: $(tail -n 1 "$log") ($log)"
+    unavailable "buildah could not make $2: $(words_of "$log") ($log)"
 }
 
 # Everything that is installed comes from here, so that building asks no package index.

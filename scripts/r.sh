@@ -51,20 +51,21 @@ explain() {
 }
 
 install_r() {  # NAMES…
-  local missing wanted=(r-base-core) begun=$SECONDS
-  mapfile -t missing < <(lacking "$@")
-  if version >/dev/null && [[ ${#missing[@]} == 0 ]]; then return; fi
-  for name in "${missing[@]}"; do wanted+=("r-cran-${name,,}"); done
+  local missing wanted=r-base-core begun=$SECONDS
+  missing=$(lacking "$@" | paste -sd' ' -)
+  if version >/dev/null && [[ -z $missing ]]; then return; fi
+  for name in $missing; do wanted+=" r-cran-$(tr '[:upper:]' '[:lower:]' <<<"$name")"; done
   if ! command -v apt-get >/dev/null; then
-    unavailable "R or some of its packages are not here, and this is not Debian; install R with: ${missing[*]}"
+    unavailable "R or some of its packages are not here, and this is not Debian; install R and its packages $missing"
   elif [[ $(id -u) != 0 ]]; then
-    unavailable "R or some of its packages are not here; run 'sudo apt-get install --no-install-recommends ${wanted[*]}', then repeat"
+    unavailable "R or some of its packages are not here; run 'sudo apt-get install --no-install-recommends $wanted', then repeat"
   fi
-  say "installing R with ${missing[*]} (once; about a minute)"
+  say "installing R with $missing (once; about a minute)"
   # The lists of a fresh machine are empty or old: refresh them, but only if the first try needs it.
-  apt_install "${wanted[@]}" || { apt-get update -q >/dev/null 2>&1; apt_install "${wanted[@]}"; } || unavailable "$(explain)"
-  mapfile -t missing < <(lacking "$@")
-  if [[ ${#missing[@]} != 0 ]]; then unavailable "R is installed, and does not find ${missing[*]} ($log)"; fi
+  # shellcheck disable=SC2086  # a list
+  apt_install $wanted || { apt-get update -q >/dev/null 2>&1; apt_install $wanted; } || unavailable "$(explain)"
+  missing=$(lacking "$@" | paste -sd' ' -)
+  if [[ -n $missing ]]; then unavailable "R is installed, and does not find $missing ($log)"; fi
   say "R $(version) is installed, in $((SECONDS - begun)) s"
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run everything that must hold: lint, types, floors, snippets on the oldest Python found; the tests on the
-# oldest and the newest; S3 and SQS on independent servers; the worker image in a container. One failure does not stop
-# the rest; the closing line tells what failed, and what this machine could not do.
+# oldest and the newest; S3 and SQS on independent servers; the worker images in containers. One failure does not stop
+# the rest; the closing line tells what failed, and what this machine could not do. R is installed first, where it can be.
 #
 #   CONTAINER_TESTS  `all`, or `sample` (what the oldest Python runs): tests that start workers in the pocket AWS
 #   PYTEST_WORKERS   processes of one test run (3: many tests wait); 0 runs in one process, which a debugger needs
@@ -36,8 +36,27 @@ if [[ $newest != "$oldest" ]]; then
   newest_env=$(scripts/environment.sh $newest test) || exit 1
 fi
 
+# apt takes a minute on a new machine; lint needs none of it.
+scripts/r.sh install &
+installing_r=$!
+
 headline "lint, types, floors on Python ${oldest% *}"
 if scripts/lint.sh "$oldest_env"; then passed+=("lint, types, floors ok"); else failed+=("lint, types or floors"); fi
+
+# What cannot be had here stands in the closing line. Tests of R are skipped without it; in CI that is a failure.
+lacking=()
+if wait "$installing_r"; then
+  passed+=("with R $(scripts/r.sh version)")
+  for env in "$oldest_env" ${newest_env:+"$newest_env"}; do
+    scripts/r.sh rpy2 "$env" || lacking+=("no rpy2 in .venv/${env##*/}")
+  done
+elif [[ -n ${CI:-} ]]; then failed+=("R could not be installed")
+else lacking+=("no R, so its tests were skipped")
+fi
+if [[ ${#lacking[@]} -gt 0 ]]; then
+  printf 'cloudexec: ATTENTION: %s\n' "${lacking[@]}"
+  passed+=("${lacking[@]}")
+fi
 
 headline "snippets of README.md and docs/ on Python ${oldest% *}"
 if run_pytest "$oldest_env" tests/docs/test_snippets.py -n 0; then
@@ -81,7 +100,7 @@ apart "S3 and SQS on independent servers" tests/emulators
 
 # Without podman its tests are skipped, and say why.
 scripts/images.sh install || true
-apart "worker image" tests/images
+apart "worker images" tests/images
 
 joined() { local IFS=';'; sed 's/;/; /g' <<<"$*"; }
 
