@@ -10,7 +10,7 @@ do_cloudexec <- function(obj, expr, envir, data) {
   options <- loop_options(obj, data)
   it <- iter(obj)
   tasks <- as.list(it)
-  common <- common_of(obj, expr, envir)
+  common <- common_of(obj, expr, envir, tasks)
   loop <- begin_loop(session, common, options)
   on.exit(drop_loop(session, loop))
   submit(session, loop, tasks)
@@ -29,8 +29,8 @@ loop_options <- function(obj, data) {
 }
 
 # What all tasks share, as it travels.
-common_of <- function(obj, expr, envir) {
-  found <- find_globals(expr, envir, export = unique(obj$export), skip = c(obj$noexport, obj$argnames))
+common_of <- function(obj, expr, envir, tasks) {
+  found <- find_globals(expr, envir, export = unique(obj$export), skip = c(obj$noexport, obj$argnames), tasks = tasks)
   packages <- unique(c(found$packages, obj$packages))
   bytes <- serialize(list(expr = expr, env = found$env, globals = found$globals), NULL, xdr = TRUE, version = 2L)
   if (obj$verbose) {

@@ -9,14 +9,16 @@
 
 BASE_PACKAGES <- c("base", "stats", "graphics", "grDevices", "utils", "datasets", "methods", "Autoloads")
 
-# list(env, globals, packages). env: NULL where the loop stands at top level.
-find_globals <- function(expr, envir, export = character(), skip = character()) {
+# list(env, globals, packages). env: NULL where the loop stands at top level. tasks: what the loop iterates over; functions
+# in there ask for names, too.
+find_globals <- function(expr, envir, export = character(), skip = character(), tasks = list()) {
   frames <- frames_of(envir)
   found <- new_findings(envir, frames)
   asked <- free_names(expr)
   asked <- lapply(asked, setdiff, y = c(skip, "..."))
   visit(found, asked, envir)
   for (name in setdiff(export, skip)) take_exported(found, name, envir)
+  for (task in tasks) scan_value(found, task)
   list(env = found$env, globals = as.list(found$globals, all.names = TRUE), packages = unique(found$packages))
 }
 

@@ -92,4 +92,4 @@ class Loop:
 def snippet(packages: tuple[str, ...]) -> R:
     """The R code of a task, with these packages attached."""
     code = files("cloudexec.adapters.foreach").joinpath("task.R").read_text(encoding="utf-8")
-    return R(code, packages=packages, returns="object")
+    return R(code, packages=packages, returns="plain")

@@ -57,7 +57,7 @@ def outcome_of(number: int, future: Future[Any]) -> Outcome:
             value = future.result(0)
         except (Exception, CancelledError) as error:
             return failed(number, error, **printed)
-    return Outcome(number=number, kind="value", value=value.data, **printed)
+    return Outcome(number=number, kind="value", value=bytes(value), **printed)
 
 
 def failed(number: int, error: BaseException, *, stdout: str = "", stderr: str = "") -> Outcome:

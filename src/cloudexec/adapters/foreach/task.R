@@ -3,7 +3,8 @@
 # common: list(expr, env, globals) - the same for all tasks. env is NULL where the loop stood at top level.
 # args:   the iteration's variables, by name.
 # The call has an R of its own (isolation "fork"), therefore its global environment may be filled. Errors are not
-# caught: retries are for the executor to decide, and the engine sends the condition and R's stack.
+# caught: retries are for the executor to decide, and the engine sends the condition and R's stack. The result is bytes,
+# not an object: nobody looks at it on the way, and what other backends let pass (a model with a dead pointer) passes.
 function(common, args) {
   where <- if (is.null(common$env)) globalenv() else common$env
   list2env(common$globals, envir = globalenv())
@@ -13,5 +14,5 @@ function(common, args) {
     eval(common$expr, where),
     warning = function(w) warned[[length(warned) + 1L]] <<- w
   )
-  list(value = value, warnings = warned)
+  serialize(list(value = value, warnings = warned), NULL, xdr = TRUE, version = 2L)
 }
