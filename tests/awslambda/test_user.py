@@ -1,4 +1,4 @@
-"""What a new user meets: settings that name nothing, a function that is switched off, no bucket, a single long call, a network that goes away."""
+"""What a new user meets: wrong settings, a function that is switched off, no bucket, one long call, no network."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def test_without_a_bucket_the_error_tells_the_size_of_what_needs_one(new_executo
     assert executor.submit(len, bytearray(1_000_000)).result() == 1_000_000
 
 
+@pytest.mark.slow
 def test_who_waits_for_room_in_lambda_is_told_so_in_the_log(new_executor, aws, caplog):
     """Fifteen minutes of silence look like a hang."""
     rule = aws.faults.invoke_throttle()
@@ -143,6 +144,7 @@ class Relay(socketserver.ThreadingTCPServer):
                 end.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.slow
 def test_an_executor_whose_network_is_gone_gives_up_by_name_however_many_lanes_try(new_executor, aws, monkeypatch):
     """Lanes find out one after another; one that still tries is no sign that Lambda has room for it."""
     monkeypatch.delenv("CLOUDEXEC_BUCKET")

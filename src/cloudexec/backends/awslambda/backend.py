@@ -38,6 +38,7 @@ from cloudexec.errors import (
     AwsError,
     BlobMissing,
     CloudexecError,
+    InvocationThrottled,
     PayloadTooLarge,
     RunTakenOver,
     SettingsError,
@@ -73,6 +74,7 @@ WORKER: Final = "lambda"
 _CONTROL_AFTER_S: Final = 1.0  # an invocation that is in flight so long is worth a heartbeat object
 _SILENT_S: Final = 5.0  # so long nothing may be taken before somebody who watches is told, and again so often:
 _TELL_EVERY_S: Final = 60.0
+_SURELY_SENT_S: Final = 60.0  # that nobody can be reached is known sooner
 _MOST_BROKEN: Final = 3
 _FETCHES_AT_ONCE: Final = 64
 _EARLY_MARGIN_S: Final = 0.3  # an early report is written a moment after it is due
@@ -437,15 +439,22 @@ class LambdaBackend:
                 plan.throttle_timeout_s,
                 refused.error.what,
             )
-        if since_s is not None and not self._has_company(flight) and now_s - since_s > plan.throttle_timeout_s:
+        is_over = since_s is not None and now_s - since_s > plan.throttle_timeout_s
+        if since_s is not None and is_over and not self._has_company(flight, refused, since_s, now_s):
             what = f"{refused.error.what}; so for {now_s - since_s:.0f} s, for every invocation"
             self._break(type(refused.error)(what, remedy=refused.error.remedy))
             return []
         return [LaneDown(flight.lane, _THROTTLED, len(flight.calls))]
 
-    def _has_company(self, flight: _Flight) -> bool:
-        """Whether other invocations are under way, so that Lambda has room for us, if not for more."""
-        return any(other is not flight and other.sent_s for other in self._flights.values())
+    def _has_company(self, flight: _Flight, refused: Refused, since_s: float, now_s: float) -> bool:
+        """Whether other invocations are under way, so that Lambda has room for us, if not for more.
+
+        Where it could not be reached, others may still be about to find that out, one after another.
+        """
+        sent = [other.sent_s for other in self._flights.values() if other is not flight and other.sent_s]
+        if isinstance(refused.error, InvocationThrottled):
+            return bool(sent)
+        return any(sent_s < since_s or now_s - sent_s > _SURELY_SENT_S for sent_s in sent)
 
     async def _answered(self, plan: LambdaPlan, flight: _Flight, payload: bytes | bytearray) -> list[Event]:
         """The worker's answer as events."""
