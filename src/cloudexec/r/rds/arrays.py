@@ -137,8 +137,10 @@ def _objects(values: Array, path: str, missing: Array | None, nan_is_na: bool) -
         index = position if values.ndim == 1 else _index(position, values.shape)
         return f"{path}[{index}]"
 
+    if not scans.is_checking():
+        return described()
     # A body would keep the elements alive; a check needs none.
-    node: Node = scans.remembered(values, "objects", described, kept=lambda node: replace(node, body=None))
+    node: Node = scans.remembered(values, "objects", lambda: replace(described(), body=None))
     return node
 
 

@@ -120,7 +120,7 @@ def _dict(value: Mapping[Any, Any], path: str, depth: int) -> Node:
     for key in value:
         if not isinstance(key, str) or isinstance(key, Enum):
             refuse(f"the key {key!r} is no text; names of a list are text in R", path, "pass {str(key): …}")
-    what = strings.fault(value)
+    what = strings.fault(tuple(value))
     if what:
         refuse(f"a key is {what}, which R does not have", path)
     _check_depth(path, depth)

@@ -6,6 +6,7 @@ pandas means "missing" by NaN, therefore NaN is NA here, while in bare arrays it
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from cloudexec.r.rds import arrays, codes, nodes, scans, strings
@@ -75,7 +76,16 @@ def _nullable(column: Any, path: str) -> Node:
 
 
 def _objects(column: Any, path: str) -> Node:
-    return arrays.vector(_object_array(column), path, missing=None, nan_is_na=True)
+    """Text and whatever Arrow holds, as Python objects."""
+
+    def described() -> Node:
+        return arrays.vector(_object_array(column), path, missing=None, nan_is_na=True)
+
+    arrow = getattr(column.array, "_pa_array", None)  # a new array of objects is made from it each time
+    if arrow is None or not scans.is_checking():
+        return described()
+    node: Node = scans.remembered_of(arrow, ("objects",), lambda: replace(described(), body=None))
+    return node
 
 
 def _object_array(column: Any) -> Any:

@@ -39,8 +39,13 @@ def checking() -> Iterator[None]:
         _checking.reset(token)
 
 
-def remembered(array: Any, question: str, answer: Callable[[], Any], kept: Callable[[Any], Any] | None = None) -> Any:
-    """What was answered about an array at an earlier check, or is answered now; `kept` makes what is remembered of it.
+def is_checking() -> bool:
+    """Whether nothing will be encoded."""
+    return _checking.get()
+
+
+def remembered(array: Any, question: str, answer: Callable[[], Any]) -> Any:
+    """What was answered about a NumPy array at an earlier check, or is answered now.
 
     The entry dies with the array that owns the data; a view is found again by where its data lies.
     """
@@ -49,11 +54,19 @@ def remembered(array: Any, question: str, answer: Callable[[], Any], kept: Calla
     owner = array
     while type(getattr(owner, "base", None)) is type(array):
         owner = owner.base
-    key = (id(owner), question, array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
+    where = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
+    return remembered_of(owner, (question, where), answer)
+
+
+def remembered_of(owner: Any, question: tuple[object, ...], answer: Callable[[], Any]) -> Any:
+    """The same for anything that lives as long as the data, and that weak references can point to."""
+    if not _checking.get():
+        return answer()
+    key = (id(owner), *question)
     known = _known.get(key)
     if known is not None and known[0]() is owner:
         return known[1]
-    found = answer() if kept is None else kept(answer())
+    found = answer()
     _known[key] = (weakref.ref(owner, lambda _: _known.pop(key, None)), found)
     return found
 
@@ -134,8 +147,7 @@ def missing(value: object) -> bool:
 
 
 def _character(values: Sequence[Any], place: Place) -> Node:
-    distinct = {value for value in set(values) if isinstance(value, str)}
-    if strings.fault(distinct):
+    if strings.fault(values):
         for position, value in enumerate(values):
             if isinstance(value, str) and (what := strings.fault((value,))):
                 refuse(f"R has no counterpart of {what}", place(position), "remove it, or pass the text as bytes")

@@ -7,7 +7,7 @@ On the wire a string is: flags (four bytes, which tell the encoding), length (fo
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from operator import eq, itemgetter
 from typing import Any
@@ -16,6 +16,7 @@ from cloudexec.r.rds import codes
 
 _HEAD = struct.Struct(">Ii")
 _FEW = 64  # strings that are not worth a window
+_SAMPLE = 1000
 _CAUTIOUS = 1024  # strings that are read singly where windows do not work
 _WINDOW_BYTES = 1 << 20
 _GUESSED_BYTES = 40  # of a string; a window much larger than a vector would be wasted on what comes after it
@@ -24,9 +25,9 @@ _GUESSED_BYTES = 40  # of a string; a window much larger than a vector would be 
 # --- writing -----------------------------------------------------------------------------------
 
 
-def fault(values: Iterable[str]) -> str | None:
+def fault(values: Sequence[Any]) -> str | None:
     """Why strings cannot be written; None if they can. R has neither NUL inside a string nor half a surrogate pair."""
-    text = "".join(values)
+    text = _joined(values)
     if "\0" in text:
         return "a string with a NUL character"
     if not text.isascii():
@@ -39,15 +40,27 @@ def fault(values: Iterable[str]) -> str | None:
 
 def encoded(values: Sequence[Any]) -> bytes:
     """The strings of a character vector; what is no `str` is NA."""
-    distinct = set(values)
-    if 2 * len(distinct) > len(values) and _all_ascii(distinct):
+    if not _mostly_different(values):
+        table = {value: _entry(value) for value in set(values)}
+        return b"".join(map(table.__getitem__, values))
+    if set(map(type, values)) == {str} and _joined(values).isascii():
         return _all_different(values)
-    table = {value: _entry(value) for value in distinct}
-    return b"".join(map(table.__getitem__, values))
+    return b"".join(map(_entry, values))
 
 
-def _all_ascii(distinct: set[Any]) -> bool:
-    return set(map(type, distinct)) == {str} and "".join(distinct).isascii()
+def _mostly_different(values: Sequence[Any]) -> bool:
+    """A guess, from the first of them: what is asked of each string would be asked of few if they repeat."""
+    sample = values[:_SAMPLE]
+    return 2 * len(set(sample)) > len(sample)
+
+
+def _joined(values: Sequence[Any]) -> str:
+    """All text that occurs, each at least once."""
+    pool = values if _mostly_different(values) else set(values)
+    try:
+        return "".join(pool)
+    except TypeError:  # some are missing
+        return "".join([value for value in pool if isinstance(value, str)])
 
 
 def _all_different(values: Sequence[str]) -> bytes:

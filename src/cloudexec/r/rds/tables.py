@@ -91,7 +91,7 @@ def column(item: Item, path: str) -> Any:
         return _dates(values, path)
     if kind == "difftime":
         return _resolved(values, path)
-    if (item.sexp == codes.CHARACTER and _text_dtype().kind != "O") or _text_dtype() == "str":
+    if item.sexp == codes.CHARACTER and str(_text_dtype()) != "object":
         return pandas().array(values, dtype=_text_dtype())
     return values
 
