@@ -174,6 +174,24 @@ def test_ctrl_c_ends_everything_within_seconds_while_it_is(start_script, kind, c
     eventually(lambda: not any(kind.works(pid) for pid in pids))
 
 
+def test_ctrl_c_ends_everything_when_it_strikes_just_after_the_script_s_last_line(start_script, kind):
+    script = start_script(
+        SAY_PIDS
+        + """
+import signal, threading
+ex = NewExecutor(2)
+future = ex.submit(busy)
+say(*ex.submit(pids).result())
+threading._register_atexit(os.kill, os.getpid(), signal.SIGINT)  # runs before the executor's own, which is skipped
+"""
+    )
+    pids = [int(pid) for pid in script.read_line().split()]
+    _, _, errors = script.end()
+    assert errors.count("KeyboardInterrupt") == 1
+    eventually(lambda: not any(kind.works(pid) for pid in pids))
+    eventually(lambda: not kind.left_behind(script.pid))
+
+
 def test_after_a_ctrl_c_that_was_caught_outside_with_everything_goes_on(start_script):
     script = start_script(
         SAY_PIDS

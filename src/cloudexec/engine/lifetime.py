@@ -2,11 +2,13 @@
 
 Called by: engine.py registers itself.
 At exit, open calls are finished first, as the standard library does; after an uncaught Ctrl-C they are killed.
+A Ctrl-C that strikes while Python begins to end makes it skip what waits there, so there is a second net.
 In a forked child the parent's pipes are closed, so that the child cannot keep the parent's workers alive.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -39,6 +41,7 @@ def register(engine: Lived) -> None:
         # What concurrent.futures uses itself: runs before the interpreter waits for threads, while new threads
         # and results are still possible. The public `atexit` comes too late for that.
         threading._register_atexit(_at_exit)  # type: ignore[attr-defined]  # private, in every Python since 3.9
+        atexit.register(_at_last)
         os.register_at_fork(after_in_child=_after_fork)
 
 
@@ -58,6 +61,12 @@ def _at_exit() -> None:
             engine.leave(kill=True)
     if interrupt is not None:
         raise interrupt
+
+
+def _at_last() -> None:
+    """Nobody is alive here unless `_at_exit` was skipped. The engines' threads still run."""
+    for engine in list(_alive):
+        engine.leave(kill=True)
 
 
 def _after_fork() -> None:

@@ -193,8 +193,25 @@ def test_calls_of_a_client_that_gives_no_sign_of_life_are_killed(caller):
     assert "no sign of life" in stop.last_words
 
 
-def test_without_a_control_object_calls_run_on(caller):
-    assert caller.values(caller.run(caller.call(calls.sleep, 0.6), stale_s=0.2, **QUICK))
+def test_without_a_control_object_calls_run_on_for_a_while(caller):
+    assert caller.values(caller.run(caller.call(calls.sleep, 0.6), stale_s=0.2, **{**QUICK, "control_after_s": 0.2}))
+
+
+def test_calls_of_a_client_that_died_before_it_could_write_its_control_object_are_killed(caller):
+    caller.run(caller.call(calls.double, 1), stale_s=0.2, **QUICK)  # so that the slot is up
+    (stop,) = caller.run(caller.call(calls.sleep, 60.0), stale_s=0.2, **QUICK).down
+    assert stop.why == DownCause.STOPPED
+    assert "the client is gone" in stop.last_words
+
+
+def test_calls_of_a_run_whose_control_object_was_removed_are_killed(caller):
+    caller.control()
+    caller.run(caller.call(calls.double, 1), **QUICK)  # so that the slot is up
+    timer = later(0.5, caller.store.delete, "control")
+    (stop,) = caller.run(caller.call(calls.sleep, 60.0), **QUICK).down
+    timer.join()
+    assert stop.why == DownCause.STOPPED
+    assert "the run is over" in stop.last_words
 
 
 def test_the_invocation_itself_is_a_sign_of_life(caller):

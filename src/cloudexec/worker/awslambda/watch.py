@@ -1,10 +1,11 @@
 """The client's orders, looked at while calls run long.
 
 Called by: crew.py.   Calls: worker.agent's orders and couriers.
-A look costs a request, so short calls get none. That there is no control object yet means nothing; an object whose
-client has not renewed it for `stale_s`, by the service's clock, means that nobody waits for the calls any more. The
-invocation itself is a sign of life, too; and only what a look has shown during it counts: since the one before, any
-time may have passed.
+A look costs a request, so short calls get none. An object whose client has not renewed it for `stale_s`, by the
+service's clock, means that nobody waits for the calls any more. The invocation itself is a sign of life, too; and only
+what a look has shown during it counts: since the one before, any time may have passed. That there is no object yet
+means nothing for a while: clients write it when an invocation has lasted a second. Then it means that the client died
+before it could; or, if it was there, that the run is over and its objects were removed before we looked again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from cloudexec.errors import AwsError, NoSuchKey, WireError
 from cloudexec.transport import s3
@@ -23,6 +25,8 @@ from cloudexec.worker.agent.control import Orders
 from cloudexec.worker.agent.couriers import Courier, Inbox
 from cloudexec.worker.agent.place import say
 from cloudexec.worker.host.facts import Fact
+
+_WRITTEN_WITHIN: Final = 5  # times the first look: 10 s, and a client writes the object after one
 
 
 class Watch:
@@ -83,7 +87,9 @@ class Watch:
         self._is_out = False
         self._look_s = now_s + self._settings.control_every_s
         if isinstance(answer, AwsError):
-            if not isinstance(answer, NoSuchKey):
+            if isinstance(answer, NoSuchKey):
+                self._find_none(now_s)
+            else:
                 say(f"cannot read the control object: {answer}")
             return
         try:
@@ -97,3 +103,10 @@ class Watch:
             self.why_to_end = "the client told its workers to leave"
         elif silent_s > self._settings.stale_s:
             self.why_to_end = f"the client is gone: no sign of life for {silent_s:.0f} s"
+
+    def _find_none(self, now_s: float) -> None:
+        silent_s = now_s - self._began_s
+        if self.orders.etag is not None:
+            self.why_to_end = "the run is over: its control object was removed"
+        elif silent_s > self._settings.stale_s + _WRITTEN_WITHIN * self._settings.control_after_s:
+            self.why_to_end = f"the client is gone: it wrote no control object within {silent_s:.0f} s"
