@@ -24,6 +24,7 @@ ARG R_PACKAGES=""
 ARG SYSTEM_PACKAGES=""
 # Left out: what is read by people, translations (LANG decides against them), and headers of R packages unless renv
 # will compile against them. /usr/share/R/doc stays, R looks for files there when it starts.
+# A layer keeps whole seconds of a folder's time: the index of fonts must be made for such, or every plot makes it anew.
 # R_PACKAGES is a list; Debian's releases pin its versions.
 # hadolint ignore=SC2086,DL3008
 RUN printf 'path-exclude=%s\n' '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' \
@@ -41,6 +42,7 @@ RUN printf 'path-exclude=%s\n' '/usr/share/man/*' '/usr/share/doc/*' '/usr/share
          exit 1; \
        fi \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" ${SYSTEM_PACKAGES} \
+    && find /usr/share/fonts /usr/local/share/fonts -type d -exec touch -d 2000-01-01 {} + && fc-cache --force \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/*
 
 # What renv.lock adds is compiled apart, so that the compilers stay behind.

@@ -37,7 +37,7 @@ lacking() {  # NAMES…: those that R does not find, one a line; all of them wit
 
 apt_install() {
   DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -o Acquire::Retries=1 \
-    install -y -q --no-install-recommends "$@" </dev/null >"$log" 2>&1
+    install -y -q --no-install-recommends "$@" </dev/null >>"$log" 2>&1
 }
 
 # What apt's lines amount to, in one sentence.
@@ -60,10 +60,11 @@ install_r() {  # NAMES…
   elif [[ $(id -u) != 0 ]]; then
     unavailable "R or some of its packages are not here; run 'sudo apt-get install --no-install-recommends $wanted', then repeat"
   fi
+  : >"$log"
   say "installing R with $missing (once; about a minute)"
   # The lists of a fresh machine are empty or old: refresh them, but only if the first try needs it.
   # shellcheck disable=SC2086  # a list
-  apt_install $wanted || { apt-get update -q >/dev/null 2>&1; apt_install $wanted; } || unavailable "$(explain)"
+  apt_install $wanted || { apt-get update -q >>"$log" 2>&1; apt_install $wanted; } || unavailable "$(explain)"
   missing=$(lacking "$@" | paste -sd' ' -)
   if [[ -n $missing ]]; then unavailable "R is installed, and does not find $missing ($log)"; fi
   say "R $(version) is installed, in $((SECONDS - begun)) s"
