@@ -1,0 +1,10 @@
+# A script as people have it: reads its settings from the environment, writes files, says what it does.
+config <- jsonlite::fromJSON(Sys.getenv("MODEL_CONFIG"))
+cat("fitting", config$formula, "\n")
+fit <- lm(as.formula(config$formula), data = mtcars)
+dir.create("plots", showWarnings = FALSE)
+png(file.path("plots", paste0(config$name, ".png")), width = 480, height = 360)
+plot(fitted(fit), resid(fit), main = config$formula, xlab = "fitted", ylab = "residual")
+invisible(dev.off())
+saveRDS(fit, paste0(config$name, ".rds"))
+c(aic = AIC(fit), r2 = summary(fit)$r.squared)
