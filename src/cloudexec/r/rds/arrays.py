@@ -95,11 +95,13 @@ def _doubles(values: Array, path: str, missing: Array | None, nan_is_na: bool) -
         refuse(f"R's doubles are shorter than {values.dtype}", path, "pass .astype(float)")
 
     def body() -> Any:
+        import numpy
+
         flat = _flat(values)
         out = flat.astype(">f8")
         absent = None if missing is None else _flat(missing)
         if nan_is_na:
-            absent = flat != flat if absent is None else absent | (flat != flat)
+            absent = numpy.isnan(flat) if absent is None else absent | numpy.isnan(flat)
         if absent is not None and absent.any():
             out.view(">u8")[absent] = codes.NA_REAL_BITS
         return out.data.cast("B") if out.size else b""
@@ -112,9 +114,11 @@ def _complexes(values: Array, path: str, missing: Array | None, nan_is_na: bool)
         refuse(f"R's complex numbers are shorter than {values.dtype}", path, "pass .astype(complex)")
 
     def body() -> Any:
+        import numpy
+
         out = _flat(values).astype(">c16")
         if nan_is_na:  # both halves of NA_complex_ are NA
-            out.view(">u8").reshape(-1, 2)[out != out] = codes.NA_REAL_BITS
+            out.view(">u8").reshape(-1, 2)[numpy.isnan(out)] = codes.NA_REAL_BITS
         return out.data.cast("B") if out.size else b""
 
     return Node(sexp=codes.COMPLEX, length=values.size, body=body)

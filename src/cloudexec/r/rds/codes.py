@@ -92,6 +92,7 @@ NA_STRING: Final = struct.pack(">Ii", CHARSXP, -1)
 NA_INTEGER: Final = -(2**31)  # also of logical vectors
 NA_REAL_BITS: Final = 0x7FF00000000007A2  # R looks at the low word: 1954
 NA_REAL: Final = struct.pack(">Q", NA_REAL_BITS)
+QUIET_BIT: Final = 1 << 51  # of a NaN
 NA_INTEGER64: Final = -(2**63)
 EXACT: Final = 2**53  # doubles hold every integer up to here
 SHORTEST_LONG_VECTOR: Final = 2**31  # its length needs two words more

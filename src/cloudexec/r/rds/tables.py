@@ -39,7 +39,8 @@ def frame(item: Item, path: str, convert: Convert) -> Any:
     for position, (name, column) in enumerate(zip(names, item.values, strict=True)):
         columns[position] = _column(column, f"{path}[{name!r}]", n_rows, convert)
     made = pd.DataFrame(columns, index=index, copy=False)
-    made.columns = pd.Index(names, dtype=_text_dtype() if names else object)
+    if names:
+        made.columns = _index(names)
     return made
 
 

@@ -41,13 +41,21 @@ def _plain(item: Item) -> Any:
     if item.sexp == codes.CHARACTER:
         return objects(item.values)
     if item.sexp in (codes.DOUBLE, codes.COMPLEX):
-        form = "f8" if item.sexp == codes.DOUBLE else "c16"
-        return _numbers(item, ">" + form).astype(form)
+        doubles = _quiet(_numbers(item, ">f8").astype("f8"))
+        return doubles if item.sexp == codes.DOUBLE else doubles.view("c16")
     if item.sexp == codes.RAW:
         return _numbers(item, "u1").copy()
     numbers = _numbers(item, ">i4")
     missing = numbers == codes.NA_INTEGER
     return with_missing(numbers != 0 if item.sexp == codes.LOGICAL else numbers.astype("i8"), missing)
+
+
+def _quiet(values: Any) -> Any:
+    """R's NA is a signalling NaN, at which NumPy warns when it computes; with one bit more it stays NA, quietly."""
+    missing = numpy().isnan(values)
+    if missing.any():
+        values.view("u8")[missing] |= codes.QUIET_BIT
+    return values
 
 
 def with_missing(values: Any, missing: Any) -> Any:
