@@ -112,7 +112,7 @@ def test_a_spot_worker_that_is_killed_loses_no_call(new_executor, aws, tmp_path)
     gate = tmp_path / "gate"
     futures = [executor.submit(wait_at, str(gate), x) for x in range(2)]
     wait_for_calls(gate, 2)
-    time.sleep(0.5)  # the client has been told who holds what
+    eventually(lambda: executor.run.running == 2)  # the client has been told who holds what
     assert len(aws.faults.interrupt(1, warning_s=0)) == 1
     wait_for_calls(gate, 3)
     gate.touch()

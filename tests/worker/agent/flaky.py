@@ -26,6 +26,7 @@ class FlakyFront(ThreadingHTTPServer):
         self.throttled = 0
         self.lost = 0.0
         self.n_lost = 0
+        self.answered: list[str] = []  # "METHOD path" of requests that got what is behind
         self.chance = random.Random(seed)
 
     @property
@@ -56,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {name: value for name, value in reply.getheaders() if name.lower() not in _PASSED_ON}
         self._answer(reply.status, headers, content)
+        self.server.answered.append(f"{self.command} {self.path}")
 
     do_GET = do_POST = do_PUT = do_HEAD = _carry
 
