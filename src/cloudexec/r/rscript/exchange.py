@@ -93,9 +93,7 @@ def _summary(facts: RFacts, name: str) -> str:
 
 def _frames(lines: object, texts: object) -> tuple[RFrame, ...]:
     numbers = [int(text) for text in _texts(lines)]
-    return tuple(
-        RFrame(number or None, text) for number, text in zip(numbers, _texts(texts), strict=True)
-    )
+    return tuple(RFrame(number or None, text) for number, text in zip(numbers, _texts(texts), strict=True))
 
 
 def _texts(values: Any) -> tuple[str, ...]:

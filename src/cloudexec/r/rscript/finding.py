@@ -28,7 +28,9 @@ def _found(named: str, path: str, r_home: str) -> str:
         if found := shutil.which(named, path=path):
             return os.path.abspath(found)
         raise RMissing(f"{VARIABLE}={named} is no program that can be run here")
-    found = shutil.which("Rscript", path=path) or (shutil.which(os.path.join(r_home, "bin", "Rscript")) if r_home else None)
+    found = shutil.which("Rscript", path=path) or (
+        shutil.which(os.path.join(r_home, "bin", "Rscript")) if r_home else None
+    )
     if not found:
         raise RMissing(f"there is no Rscript on PATH ({path or 'which is empty'})")
     return os.path.abspath(found)

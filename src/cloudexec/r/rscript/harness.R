@@ -18,6 +18,8 @@ BULKY_BYTES <- 2e7        # printing such an object may take long, its structure
 MOST_WARNINGS <- 1000L
 MOST_FRAMES <- 40L        # at each end of the stack: infinite recursion leaves thousands
 MOST_CONDITION_BYTES <- 4e6
+OUR_EVAL <- quote(eval(parsed[[i]], frame))   # R blames these for what stands at the top of the code
+OUR_INVOKE <- quote(eval(made, holder))
 POINTER <- "external pointer|NULL pointer|null pointer|invalid pointer|invalid connection"
 
 memory <- new.env(parent = emptyenv())   # what is remembered between calls
@@ -39,12 +41,21 @@ perform <- function(request, is_kept) {
     before <- surroundings(names(request$env))
     on.exit(put_back(before))
   }
-  reply <- tryCatch(
-    withCallingHandlers(attempt(request, state, is_kept), warning = function(w) note_warning(w, state),
-                        error = function(e) note_stack(e, state, sys.calls(), sys.parents(), sys.nframe())),
-    packageNotFoundError = function(e) failure(e, state, status = "package", packages = e$package),
-    cloudexec_conversion = function(e) list(status = "conversion", message = e$message, path = e$path),
-    error = function(e) failure(e, state, request = request))
+  on_warning <- function(w) note_warning(w, state)
+  on_error <- function(e) {   # as little as possible: after a stack overflow there is no room for more
+    state$calls <- sys.calls()
+    state$parents <- sys.parents()
+    state$here <- sys.nframe()
+    if (state$here < 200L) state$functions <- lapply(seq_len(state$here), sys.function)
+  }
+  on_failure <- function(e) {
+    if (inherits(e, "cloudexec_conversion")) return(list(status = "conversion", message = e$message, path = e$path))
+    describe_stack(state)
+    if (inherits(e, "packageNotFoundError")) failure(e, state, status = "package", packages = e$package)
+    else failure(e, state, request = request)
+  }
+  listening <- function() withCallingHandlers(attempt(request, state, is_kept), warning = on_warning, error = on_error)
+  reply <- tryCatch(listening(), error = on_failure)
   reply$warnings <- state$warnings
   reply$used_rng <- isTRUE(state$used_rng)
   reply
@@ -59,7 +70,9 @@ attempt <- function(request, state, is_kept) {
   args <- c(unname(lapply(as.list(request$args), unwrap)), lapply(as.list(request$kwargs), unwrap))
   frame <- if (is_kept) new.env(parent = globalenv()) else globalenv()
   seed_before <- start_generator(request$seed)
+  if (!is.null(memory$jit)) compiler::enableJIT(memory$jit)
   value <- if (request$kind == "call") call_named(request$code, args, state) else run_code(request$code, args, frame, state)
+  if (!is.null(memory$jit)) compiler::enableJIT(0L)
   state$used_rng <- is.null(request$seed) && !memory$seeded && !identical(seed_before, current_seed())
   if (request$returns == "none") value <- NULL
   list(status = "value", value = wrap(value, "value", request$returns))
@@ -84,6 +97,7 @@ run_code <- function(code, args, frame, state) {
   value <- NULL
   for (i in seq_len(last)) {
     state$line <- refs[[i]][1L]
+    state$current <- parsed[[i]]
     state$base <- sys.nframe() + 2L   # eval() makes two frames
     value <- eval(parsed[[i]], frame)
   }
@@ -110,6 +124,7 @@ parse_code <- function(code, state) {
       state$frames <- trimws(lines[min(state$lines, length(lines))])
     }
     state$is_parse_error <- TRUE
+    e["call"] <- list(NULL)   # it is ours
     stop(e)
   })
 }
@@ -136,7 +151,9 @@ invoke <- function(head, args, holder, state) {
   wanted <- lapply(symbols, as.name)
   names(wanted) <- if (any(nzchar(named))) named
   state$base <- sys.nframe() + 2L
-  eval(as.call(c(list(head), wanted)), holder)
+  made <- as.call(c(list(head), wanted))
+  state$current <- made
+  eval(made, holder)
 }
 
 argument_names <- function(args) if (is.null(names(args))) character(length(args)) else names(args)
@@ -180,33 +197,35 @@ note_warning <- function(w, state) {
   tryInvokeRestart("muffleWarning")
 }
 
-# Remember the stack while it stands. It must not fail: after a stack overflow there is little room.
-note_stack <- function(e, state, calls, parents, here) {
-  if (isTRUE(state$is_parse_error)) return()
-  try(silent = TRUE, {
-    end <- here - 1L
-    heads <- vapply(calls[seq_len(end)], function(call) is.name(call[[1L]]) && as.character(call[[1L]]) %in%
-                      c(".handleSimpleError", ".signalSimpleWarning"), NA)
-    if (any(heads)) end <- min(which(heads)) - 1L
-    shown <- seq_len(end)
-    shown <- shown[shown > (if (is.null(state$base)) end else state$base)]
-    if (length(shown) > 2L * MOST_FRAMES) shown <- c(utils::head(shown, MOST_FRAMES), NA, utils::tail(shown, MOST_FRAMES))
-    left_out <- end - state$base - 2L * MOST_FRAMES
-    state$frames <- vapply(shown, function(i) {
-      if (is.na(i)) paste("...", left_out, "calls left out ...") else one_line(calls[[i]])
-    }, "")
-    state$lines <- vapply(shown, function(i) if (is.na(i)) 0L else line_of(i, calls[[i]], parents[i], state), 0L)
-  })
+# Frames of the code, outermost first, without those of ours around them.
+describe_stack <- function(state) {
+  if (isTRUE(state$is_parse_error) || is.null(state$base)) return()
+  state$frames <- one_line(state$current)   # all that is known after a stack overflow
+  state$lines <- if (is.null(state$line)) 0L else state$line
+  calls <- state$calls
+  if (is.null(calls)) return()
+  end <- state$here - 1L
+  ours <- vapply(calls[seq_len(end)], function(call) {
+    is.name(call[[1L]]) && as.character(call[[1L]]) %in% c(".handleSimpleError", ".signalSimpleWarning")
+  }, NA)
+  if (any(ours)) end <- min(which(ours)) - 1L
+  shown <- seq_len(end)[seq_len(end) > state$base]
+  if (!length(shown)) return()
+  left_out <- length(shown) - 2L * MOST_FRAMES
+  if (left_out > 0L) shown <- c(utils::head(shown, MOST_FRAMES), NA, utils::tail(shown, MOST_FRAMES))
+  state$frames <- vapply(shown, function(i) if (is.na(i)) paste("...", left_out, "calls left out ...") else one_line(calls[[i]]), "")
+  state$lines <- vapply(shown, function(i) if (is.na(i)) 0L else line_of(calls[[i]], state$parents[i], state), 0L)
 }
 
 # The line of the snippet where a call stands; 0 if nobody knows. R knows it for statements inside braces.
-line_of <- function(i, call, parent, state) {
+line_of <- function(call, parent, state) {
   ref <- attr(call, "srcref")
   if (is.null(ref) && parent <= state$base) {
     return(if (is.null(state$line)) 0L else state$line)
   }
   if (is.null(ref)) {
-    ref <- attr(sys.function(parent), "srcref")
+    if (is.null(state$functions)) return(0L)
+    ref <- attr(state$functions[[parent]], "srcref")
     if (is.null(ref) || ref[1L] != ref[3L]) return(0L)
   }
   if (identical(attr(ref, "srcfile"), state$srcfile)) ref[1L] else 0L
@@ -236,7 +255,7 @@ condition <- function(e) {
 }
 
 one_line <- function(call) {
-  if (is.null(call)) return("")
+  if (is.null(call) || identical(call, OUR_EVAL) || identical(call, OUR_INVOKE)) return("")
   text <- tryCatch(deparse(call, width.cutoff = 120L, nlines = 2L), error = function(e) "")
   text <- utf8(text)
   if (length(text) > 1L || nchar(text[1L]) > 160L) paste(substr(text[1L], 1L, 150L), "...") else text

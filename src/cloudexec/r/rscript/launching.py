@@ -1,6 +1,6 @@
 """Start R, where it behaves the same everywhere, and hear that it is ready.
 
-Called by: process.py.   Calls: places, families; serve.R is what R runs.
+Called by: process.py.   Calls: places, families; start.R is what R runs.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def start(rscript: str, place: Place, packages: tuple[str, ...], *, dies_with_th
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
     theirs = (control_read, status_write, stdout_write, stderr_write)
-    words = [rscript, "--no-init-file", str(_HERE / "serve.R")]
+    words = [rscript, "--no-init-file", str(_HERE / "start.R")]
     try:
         process = subprocess.Popen(
             [*_prelude(dies_with_thread), *words],
@@ -125,13 +125,13 @@ def _prelude(dies_with_thread: bool) -> list[str]:
 
 
 def _settings(place: Place, packages: tuple[str, ...], control: int, status: int) -> dict[str, str]:
-    """What serve.R reads, and removes from its environment."""
+    """What start.R reads, and removes from its environment."""
     return {
         "CLOUDEXEC_R_CONTROL": str(control),
         "CLOUDEXEC_R_STATUS": str(status),
         "CLOUDEXEC_R_SCRATCH": place.path,
         "CLOUDEXEC_R_PACKAGES": " ".join(packages),
-        "CLOUDEXEC_R_HARNESS": str(_HERE / "harness.R"),
+        "CLOUDEXEC_R_HERE": str(_HERE),
     }
 
 

@@ -20,7 +20,10 @@ class Relay:
 
     def __init__(self, stdout: int, stderr: int) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")
-        self._streams = {stdout: ("stdout", decoder("backslashreplace")), stderr: ("stderr", decoder("backslashreplace"))}
+        self._streams = {
+            stdout: ("stdout", decoder("backslashreplace")),
+            stderr: ("stderr", decoder("backslashreplace")),
+        }
         self._tail: deque[str] = deque()
         self._tail_characters = 0
 
