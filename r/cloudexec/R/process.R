@@ -3,7 +3,7 @@
 
 START_TIMEOUT_S <- 60
 
-# list(home, port, token). The directory is this session's own; it goes when R ends.
+# list(home, python, port, token, pid). The directory is this session's own; it goes when R ends.
 start_process <- function(python) {
   python <- found_python(python)
   home <- tempfile("cloudexec-")
@@ -39,7 +39,7 @@ wait_for_door <- function(process) {
   }
   lines <- readLines(door)
   unlink(door)
-  list(port = as.integer(lines[[1L]]), token = lines[[2L]])
+  list(port = as.integer(lines[[1L]]), token = lines[[2L]], pid = as.integer(lines[[3L]]))
 }
 
 stop_not_started <- function(process) {

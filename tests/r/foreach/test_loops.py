@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import venv
+from pathlib import Path
 
 import pytest
 
@@ -10,17 +12,25 @@ from tests.r.foreach.conftest import HERE, RunR, sentences, verdicts
 
 pytestmark = pytest.mark.r
 
-SCRIPTS = ("semantics.R", "errors.R", "names.R", "random.R")
+SCRIPTS = ("semantics.R", "errors.R", "names.R", "random.R", "life.R")
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python without any package."""
+    home = tmp_path_factory.mktemp("bare")
+    venv.create(home, with_pip=False, symlinks=True)
+    return home / "bin" / "python"
 
 
 @functools.cache
-def said_by(run_r: RunR, script: str) -> str:
-    return run_r(f"source({str(HERE / 'scripts' / script)!r})")
+def said_by(run_r: RunR, script: str, bare_python: Path) -> str:
+    return run_r(f"source({str(HERE / 'scripts' / script)!r})", BARE_PYTHON=str(bare_python))
 
 
 @pytest.mark.parametrize(
     ("script", "sentence"), [(script, sentence) for script in SCRIPTS for sentence in sentences(script)]
 )
-def test_a_loop(run_r: RunR, script: str, sentence: str) -> None:
-    said = said_by(run_r, script)
+def test_a_loop(run_r: RunR, bare_python: Path, script: str, sentence: str) -> None:
+    said = said_by(run_r, script, bare_python)
     assert verdicts(said).get(sentence, said) == "ok"

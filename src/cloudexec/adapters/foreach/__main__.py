@@ -1,7 +1,7 @@
 """`python -m cloudexec.adapters.foreach --home DIRECTORY --pid PID`: started by the R package, not by people.
 
 Called by: r/cloudexec/R/process.R.   Calls: server.py.
-It listens on 127.0.0.1 and writes port and token into `DIRECTORY/door`; the directory belongs to the R session's user alone.
+It listens on 127.0.0.1 and writes port, token and process id into `DIRECTORY/door`; the directory belongs to the R session's user alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _write_door(home: Path, port: int, token: str) -> None:
     """Tell R where to knock; it never sees half of it."""
     half = home / "door.half"
     half.touch(mode=0o600)
-    half.write_text(f"{port}\n{token}\n", encoding="ascii")
+    half.write_text(f"{port}\n{token}\n{os.getpid()}\n", encoding="ascii")
     half.rename(home / "door")
 
 

@@ -105,6 +105,8 @@ class Conversation:
 
     def _open(self, frame: Frame) -> None:
         """OPEN number, kind, settings -> GOOD number, max_workers, run."""
+        if self._executor is not None:
+            raise WireError("OPEN came twice")
         self._executor = open_executor(frame.text(1), frame.text(2))
         self._say("GOOD", [frame.number(0), self._executor.max_workers, self._executor.run.id])
 

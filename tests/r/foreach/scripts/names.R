@@ -83,7 +83,7 @@ check("combine functions of packages work on what comes back", {
   inherits(forest, "randomForest") && forest$ntree == 11
 })
 check("what a task does to top level stays there", {
-  invisible(foreach(i = 1:3) %dopar% { scale <<- 1; options(digits = 3); NULL })
+  invisible(foreach(i = 1:3) %dopar% { assign("scale", 1, globalenv()); options(digits = 3); NULL })
   seen <- foreach(i = 1:3, .combine = c) %dopar% exists("left_over")
   invisible(foreach(i = 1:3) %dopar% assign("left_over", 1, globalenv()))
   scale == 10 && !any(seen) && !any(foreach(i = 1:3, .combine = c) %dopar% exists("left_over"))
