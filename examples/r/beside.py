@@ -6,6 +6,7 @@ Called by: the examples beside it.   Calls: cloudexec; except on "local" the poc
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import tempfile
 import time
@@ -41,18 +42,21 @@ def executor_on(name: str, max_workers: int = 2) -> Iterator[Any]:
         yield executor
 
 
-def plain_r(code: str, *, script: Path | None = None, **env: str) -> tuple[Any, float]:
+def plain_r(code: str) -> tuple[Any, float]:
     """What R itself makes of the code, whose variable `result` is taken; and the seconds that Rscript took."""
-    import os
-
     with tempfile.TemporaryDirectory() as directory:
-        saved = Path(directory) / "result.rds"
-        file = script or Path(directory) / "plain.R"
-        if script is None:
-            file.write_text(f"{code}\nsaveRDS(result, {str(saved)!r}, version = 2, compress = FALSE)\n")
+        saved, script = Path(directory) / "result.rds", Path(directory) / "plain.R"
+        script.write_text(f"{code}\nsaveRDS(result, {str(saved)!r}, version = 2)\n")
         began = time.perf_counter()
-        subprocess.run(["Rscript", "--vanilla", file], check=True, cwd=directory, env={**os.environ, **env})
+        plain_script(script, directory)
         return RObject.load(saved).to_python(), time.perf_counter() - began
+
+
+def plain_script(script: Path, directory: str | Path, **env: str) -> str:
+    """Run a script by Rscript in a directory, where it may leave files; what it printed."""
+    command = ["Rscript", "--vanilla", str(script)]
+    done = subprocess.run(command, check=True, cwd=directory, env={**os.environ, **env}, stdout=subprocess.PIPE)
+    return done.stdout.decode()
 
 
 def tell(label: str, text: str) -> None:

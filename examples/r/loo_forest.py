@@ -48,7 +48,10 @@ def main() -> int:
         took_s = time.perf_counter() - began
     plain, plain_s = plain_r(PLAIN % (LOO, SEED, given.trees))
     error = float(np.sqrt(np.mean((np.array(predicted) - cars["mpg"].to_numpy()) ** 2)))
-    tell("calls", f"{len(predicted)} fits of {given.trees} trees in {took_s:.2f} s; one after another in R {plain_s:.2f} s")
+    tell(
+        "calls",
+        f"{len(predicted)} fits of {given.trees} trees in {took_s:.2f} s; one after another in R {plain_s:.2f} s",
+    )
     tell("error", f"{error:.3f} miles per gallon, root mean square")
     return verdict(predicted == list(plain), "all predictions")
 
