@@ -246,6 +246,12 @@ THERE = (
     There(python="pd.array([True, None], dtype='boolean')", r="c(TRUE, NA)"),
     There(python="pd.array([0.5, None], dtype='Float64')", r="c(0.5, NA)", back="np.array([0.5, np.nan])"),
     There(python="pd.array(['a', None], dtype='string')", r='c("a", NA)', back="np.array(['a', None], dtype=object)"),
+    There(
+        python="pd.DataFrame({'s': pd.array([None, None], dtype='string')})",
+        r="data.frame(s = c(NA_character_, NA))",
+        back="pd.DataFrame({'s': pd.array([None, None], dtype=pd.Series(['a']).dtype)})",
+        listed=False,
+    ),
     There(python="pd.Index([3, 4])", r="c(3L, 4L)", back="np.array([3, 4])", listed=False),
     There(
         python="pd.Series(pd.to_datetime(['2024-07-01 12:30', None])).dt.tz_localize('Europe/Berlin')",

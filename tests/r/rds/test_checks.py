@@ -11,13 +11,12 @@ import pytest
 
 from cloudexec.errors import RConversionError
 from cloudexec.r import rds
-from cloudexec.r.rds import scans
+from cloudexec.r.rds import scans, strings
 
 N = 200_000
 
 
-@pytest.fixture
-def frame() -> pd.DataFrame:
+def new_frame() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "text": np.array([f"row {n}" for n in range(N)], dtype=object),
@@ -27,10 +26,15 @@ def frame() -> pd.DataFrame:
     )
 
 
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return new_frame()
+
+
 def test_the_same_frame_is_not_scanned_again(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     scanned = []
-    family = scans.family
-    monkeypatch.setattr(scans, "family", lambda values, place: scanned.append(len(values)) or family(values, place))
+    fault = strings.fault
+    monkeypatch.setattr(strings, "fault", lambda values: scanned.append(len(values)) or fault(values))
     for _ in range(5):
         rds.check((frame, {"again": frame}), "args")
     assert [size for size in scanned if size == N] == [N]
@@ -44,9 +48,10 @@ def test_ten_thousand_checks_of_a_large_frame_take_seconds(frame: pd.DataFrame) 
     assert time.process_time() - began < 0.5
 
 
-def test_what_is_gone_is_forgotten(frame: pd.DataFrame) -> None:
+def test_what_is_gone_is_forgotten() -> None:
+    gc.collect()
     before = len(scans._known)
-    mine = frame.copy()
+    mine = new_frame()
     rds.check(mine)
     assert len(scans._known) > before
     del mine

@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 
 
 def read(value: object) -> object:
-    return rdata.conversion.convert(rdata.parser.parse_data(rds.dumps(value)))
+    return rdata.conversion.convert(rdata.parser.parse_data(rds.dumps(value), extension=".rds"))
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def _fits_r(values: Array) -> bool:
 
 
 def _range(values: Array) -> tuple[int, int]:
-    found: tuple[int, int] = scans.remembered(values, "range", lambda: (int(values.min()), int(values.max())))
+    found: tuple[int, int] = scans.remembered(values, ("range",), lambda: (int(values.min()), int(values.max())))
     return found
 
 
@@ -144,7 +144,7 @@ def _objects(values: Array, path: str, missing: Array | None, nan_is_na: bool) -
     if not scans.is_checking():
         return described()
     # A body would keep the elements alive; a check needs none.
-    node: Node = scans.remembered(values, "objects", lambda: replace(described(), body=None))
+    node: Node = scans.remembered(values, ("objects",), lambda: replace(described(), body=None))
     return node
 
 

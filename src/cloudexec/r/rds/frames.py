@@ -76,15 +76,21 @@ def _nullable(column: Any, path: str) -> Node:
 
 
 def _objects(column: Any, path: str) -> Node:
-    """Text and whatever Arrow holds, as Python objects."""
+    """Text and whatever Arrow holds, as Python objects. A column of text is text even if all of it is missing."""
+    is_text = type(column.dtype).__name__ == "StringDtype"
 
     def described() -> Node:
-        return arrays.vector(_object_array(column), path, missing=None, nan_is_na=True)
+        values = _object_array(column)
+        if is_text:
+            return scans.vector(values.tolist(), "character", lambda position: f"{path}[{position}]")
+        return arrays.vector(values, path, missing=None, nan_is_na=True)
 
-    arrow = getattr(column.array, "_pa_array", None)  # a new array of objects is made from it each time
-    if arrow is None or not scans.is_checking():
+    if not scans.is_checking():
         return described()
-    node: Node = scans.remembered_of(arrow, ("objects",), lambda: replace(described(), body=None))
+    arrow = getattr(column.array, "_pa_array", None)  # a new array of objects is made from it each time
+    owner = _object_array(column) if arrow is None else arrow
+    remember = scans.remembered if arrow is None else scans.remembered_of
+    node: Node = remember(owner, ("column",), lambda: replace(described(), body=None))
     return node
 
 
@@ -157,7 +163,8 @@ def _labels(index: Any, path: str) -> list[str] | None:
 
 def _refuse_index(index: Any, place: str) -> NoReturn:
     name = "" if index.name is None else f" {index.name!r}"
-    refuse(f"the index{name} of {index.dtype} would be lost in R", place, "pass .reset_index(), or drop=True with it")
+    what = f"the {type(index).__name__}{name} would be lost in R"
+    refuse(what, place, "pass .reset_index(), with drop=True if the index is not wanted")
 
 
 def _check_flat(index: Any, place: str, what: str) -> None:

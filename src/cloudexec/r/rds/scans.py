@@ -44,7 +44,7 @@ def is_checking() -> bool:
     return _checking.get()
 
 
-def remembered(array: Any, question: str, answer: Callable[[], Any]) -> Any:
+def remembered(array: Any, question: tuple[object, ...], answer: Callable[[], Any]) -> Any:
     """What was answered about a NumPy array at an earlier check, or is answered now.
 
     The entry dies with the array that owns the data; a view is found again by where its data lies.
@@ -55,7 +55,7 @@ def remembered(array: Any, question: str, answer: Callable[[], Any]) -> Any:
     while type(getattr(owner, "base", None)) is type(array):
         owner = owner.base
     where = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
-    return remembered_of(owner, (question, where), answer)
+    return remembered_of(owner, (*question, *where), answer)
 
 
 def remembered_of(owner: Any, question: tuple[object, ...], answer: Callable[[], Any]) -> Any:
