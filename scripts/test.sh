@@ -4,7 +4,7 @@
 # the rest; the closing line tells what failed, and what this machine could not do. R is installed first, where it can be.
 #
 #   CONTAINER_TESTS  `all`, or `sample` (what the oldest Python runs): tests that start workers in the pocket AWS
-#   PYTEST_WORKERS   processes of one test run (3: many tests wait); 0 runs in one process, which a debugger needs
+#   PYTEST_WORKERS   processes of one test run (4: many tests wait); 0 runs in one process, which a debugger needs
 #   PYTEST_ADDOPTS   pytest's own variable, e.g. PYTEST_ADDOPTS='-x --durations=10'
 # Called by: make test, .ci/run.
 set -uo pipefail
@@ -67,7 +67,8 @@ fi
 
 tests_on() {  # VERSION ENV
   headline "tests on Python $1"
-  if run_pytest "$2" -n "${PYTEST_WORKERS:-3}" --ignore=tests/docs/test_snippets.py \
+  # Neighbours stay together, and share what a file or folder has started, until a process has nothing left to do.
+  if run_pytest "$2" -n "${PYTEST_WORKERS:-4}" --dist worksteal --ignore=tests/docs/test_snippets.py \
     --ignore=tests/emulators --ignore=tests/images; then
     tested+=("$(counts) on Python $1")
   else

@@ -142,12 +142,12 @@ class TestOption:
         assert "(nightly)" in str(executor.submit(calls.sleep, SOON).exception(SOON))
 
     def test_timeout_s_kills_a_call_that_runs_too_long_and_harms_no_other(self, using):
-        executor = using(timeout_s=1)  # a new process must be able to import the call's module in this time
+        executor = using(timeout_s=2)  # a new process must be able to import the call's module in this time
         slow, quick = executor.submit(calls.sleep, SOON), executor.submit(calls.double, 1)
         error = slow.exception(SOON)
         assert isinstance(error, errors.CallTimeout)
         assert isinstance(error, TimeoutError)
-        assert "timeout_s=1" in str(error)
+        assert "timeout_s=2" in str(error)
         assert quick.result(SOON) == 2
 
     def test_timeout_s_does_not_count_the_time_in_the_queue(self, using):
@@ -167,7 +167,7 @@ class TestOption:
         assert future.attempts == 2
 
     def test_retries_may_be_told_apart_by_cause(self, using, tmp_path):
-        executor = using(retries=cloudexec.Retry(timeout=1, error=0), timeout_s=1)
+        executor = using(retries=cloudexec.Retry(timeout=1, error=0), timeout_s=2)
         assert executor.submit(calls.fail_until, str(tmp_path / "tries"), 2).exception(SOON).args == ("attempt 1",)
         gate = Gate(tmp_path / "gate")
         late = executor.submit(gate)

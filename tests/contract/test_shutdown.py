@@ -278,7 +278,7 @@ def what_is_there(kind):
 
 @pytest.mark.slow
 def test_many_executors_one_after_another_leak_nothing(kind):
-    many = 24 if kind.in_containers else 200  # one in four starts a worker; fewer containers tell as much
+    many = 20 if kind.in_containers else 80  # one in four starts a worker; what leaks, leaks each time
 
     def use_one(number):
         with kind.new(1) as executor:
