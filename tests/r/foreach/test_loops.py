@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.r.foreach.conftest import HERE, RunR, sentences, verdicts
+from tests.r.foreach.conftest import HERE, PACKAGE, RunR, sentences, verdicts
 
 pytestmark = pytest.mark.r
 
-SCRIPTS = ("semantics.R", "errors.R", "names.R", "random.R", "life.R")
+SCRIPTS = ("semantics.R", "errors.R", "names.R", "packages.R", "random.R", "life.R")
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +34,8 @@ def said_by(run_r: RunR, script: str, bare_python: Path) -> str:
 def test_a_loop(run_r: RunR, bare_python: Path, script: str, sentence: str) -> None:
     said = said_by(run_r, script, bare_python)
     assert verdicts(said).get(sentence, said) == "ok"
+
+
+def test_the_tests_that_the_package_brings_along_pass(run_r: RunR) -> None:
+    said = run_r(f"source({str(PACKAGE / 'tests' / 'pure.R')!r})")
+    assert "all of it holds" in said, said

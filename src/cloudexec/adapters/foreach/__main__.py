@@ -1,7 +1,8 @@
 """`python -m cloudexec.adapters.foreach --home DIRECTORY --pid PID`: started by the R package, not by people.
 
 Called by: r/cloudexec/R/process.R.   Calls: server.py.
-It listens on 127.0.0.1 and writes port, token and process id into `DIRECTORY/door`; the directory belongs to the R session's user alone.
+It listens on 127.0.0.1 and writes port, token and process id into `DIRECTORY/door`; the directory belongs to the R
+session's user alone.
 """
 
 from __future__ import annotations

@@ -49,15 +49,15 @@ class Outcome:
 
 def outcome_of(number: int, future: Future[Any]) -> Outcome:
     """The outcome of a future that is done."""
-    printed = {"stdout": getattr(future, "stdout", ""), "stderr": getattr(future, "stderr", "")}
+    stdout, stderr = getattr(future, "stdout", ""), getattr(future, "stderr", "")
     with warnings.catch_warnings():
         # The task sends its warnings along with the value, as R's own conditions.
         warnings.simplefilter("ignore", RWarning)
         try:
             value = future.result(0)
         except (Exception, CancelledError) as error:
-            return failed(number, error, **printed)
-    return Outcome(number=number, kind="value", value=bytes(value), **printed)
+            return failed(number, error, stdout=stdout, stderr=stderr)
+    return Outcome(number=number, kind="value", value=bytes(value), stdout=stdout, stderr=stderr)
 
 
 def failed(number: int, error: BaseException, *, stdout: str = "", stderr: str = "") -> Outcome:
