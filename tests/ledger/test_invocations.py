@@ -47,13 +47,29 @@ def test_calls_that_come_together_share_lanes_and_no_more_run_at_once_than_there
     ledger = Driver(lanes=4, pace=Pace(pipelined=False, together=3, most_at_once=4))
     ledger.submit(10)
     assert ledger.places() == [("lane0", [1, 2, 3]), ("lane1", [4])]
-    for number in (1, 2):
-        ledger.outcome(number, "lane0")
-    assert ledger.places() == []
+    ledger.ledger.lane_down("lane0", LaneEnd(Cause.LOST, "throttled", retired=True), 3, 0.0)
+    assert ledger.places() == [("lane2", [1, 2, 3])]
+
+
+def test_what_a_lane_tells_before_its_batch_is_over_makes_room_in_other_lanes():
+    ledger = Driver(lanes=4, pace=Pace(pipelined=False, together=3, most_at_once=4))
+    ledger.submit(10)
+    assert ledger.places() == [("lane0", [1, 2, 3]), ("lane1", [4])]
+    ledger.outcome(1, "lane0")
+    assert ledger.places() == [("lane2", [5])]
+    ledger.ledger.call_down("lane0", 2, LOST._replace(stopped=True), 0.0)
+    ledger.ledger.settle(0.0)
+    assert ledger.places() == [("lane3", [6])]
     ledger.outcome(3, "lane0")
-    assert ledger.places() == [("lane2", [5, 6, 7])]
-    ledger.ledger.lane_down("lane2", LaneEnd(Cause.LOST, "throttled", retired=True), 3, 0.0)
-    assert ledger.places() == [("lane3", [5, 6, 7])]
+    assert ledger.places() == [("lane0", [7])]
+
+
+def test_calls_that_are_given_back_from_behind_a_long_one_run_in_another_lane():
+    ledger = Driver(lanes=2, mean_s=0.001, pace=Pace(pipelined=False, together=2, most_at_once=2))
+    ledger.submit(2)
+    assert ledger.places() == [("lane0", [1, 2])]
+    ledger.ledger.given_back([2], 0.0)
+    assert ledger.places() == [("lane1", [2])]
 
 
 def test_an_attempt_that_ends_without_an_outcome_leaves_its_lane_and_the_others_in_it():

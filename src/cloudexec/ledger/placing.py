@@ -72,8 +72,8 @@ class Placing:
 
     def look_at(self, lane: Lane) -> None:
         """Note whether a lane is idle, or could take more."""
-        if lane.width and not lane.calls:
-            self._set_width(lane, 0)
+        if lane.width > len(lane.calls):  # the others may run elsewhere
+            self._set_width(lane, len(lane.calls))
         usable = lane.quota != 0 and not lane.stalled and not lane.closed
         if usable and not lane.calls:
             self.idle[lane.id] = lane
