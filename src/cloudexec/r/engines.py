@@ -90,9 +90,7 @@ class Pool:
     make: starts an engine. most_idle: how many may wait for longer than idle_s.
     """
 
-    def __init__(
-        self, make: Callable[[Key], Engine], *, most_idle: int | None = None, idle_s: float = IDLE_S
-    ) -> None:
+    def __init__(self, make: Callable[[Key], Engine], *, most_idle: int | None = None, idle_s: float = IDLE_S) -> None:
         self._make = make
         self._most_idle = 2 * (os.cpu_count() or 1) if most_idle is None else most_idle
         self._idle_s = idle_s
@@ -165,7 +163,7 @@ class Pool:
             idle.engine.close()
 
     def _set_timer(self) -> None:
-        """A thread, but only where so many calls ran at once that there are threads already, or many sets of packages."""
+        """A thread: only where so many calls ran at once that there are threads already (or many sets of packages)."""
         due_s = self._idle[0].since_s + self._idle_s - time.monotonic()
         self._timer = threading.Timer(max(0.01, due_s), self._retire)
         self._timer.daemon = True
@@ -184,7 +182,7 @@ def run(request: Request, *, engine: str = "rscript", isolation: str = "fork") -
     """
     if engine not in ("rscript", "rpy2") or isolation not in ("fork", "process", "session"):
         raise SettingsError(f"there is no engine={engine!r} with isolation={isolation!r}")
-    key = Key(engine, isolation, tuple(sorted(set(request.packages), key=request.packages.index)), _program(engine))
+    key = Key(engine, isolation, tuple(sorted(set(request.packages), key=request.packages.index)), _program())
     return _pool().run(key, request)
 
 
@@ -215,17 +213,15 @@ def _start(key: Key) -> Engine:
     if key.engine == "rpy2":
         from cloudexec.r.rpy2.engine import Rpy2Engine
 
-        made: Engine = Rpy2Engine(isolation=key.isolation, packages=key.packages)
+        made: Engine = Rpy2Engine(isolation=key.isolation, packages=key.packages, rscript=key.program)
         return made
     from cloudexec.r.rscript.engine import RscriptEngine
 
     return RscriptEngine(isolation=key.isolation, packages=key.packages, rscript=key.program)
 
 
-def _program(engine: str) -> str:
+def _program() -> str:
     """Which R, as far as it can be chosen."""
-    if engine == "rpy2":
-        return os.environ.get("R_HOME", "")
     from cloudexec.r.rscript.finding import rscript
 
     return rscript()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from cloudexec.errors import RCrashed, RTimeout
 from cloudexec.errors.rlang import RFacts
 from cloudexec.r.engines import Reply, Request
 from cloudexec.r.rscript import exchange, finding
-from cloudexec.r.rscript.launching import changes
+from cloudexec.r.rscript.launching import START, changes
 from cloudexec.r.rscript.process import End, Ended, RProcess
 
 # They start threads, or a Java machine, which a forked process does not have.
@@ -26,13 +27,15 @@ class RscriptEngine:
     """One R, which is started when it is needed, and again when it is gone. Not for two threads at once.
 
     isolation: "fork", "process" or "session". packages: attached when R starts. rscript: which R, by default the one
-    that `finding` finds.
+    that `finding` finds. command: what else runs start.R, in its place.
     """
 
-    def __init__(self, *, isolation: str, packages: tuple[str, ...] = (), rscript: str = "") -> None:
-        self._isolation = "process" if isolation == "fork" and NO_FORK.intersection(packages) else isolation
+    def __init__(
+        self, *, isolation: str, packages: tuple[str, ...] = (), rscript: str = "", command: Sequence[str] = ()
+    ) -> None:
+        self.isolation = "process" if isolation == "fork" and NO_FORK.intersection(packages) else isolation
         self._packages = packages
-        self._rscript = rscript or finding.rscript()
+        self._command = tuple(command) or (rscript or finding.rscript(), "--no-init-file", str(START))
         self._process: RProcess | None = None
 
     def run(self, request: Request) -> Reply:
@@ -64,7 +67,7 @@ class RscriptEngine:
                 process = self._ready()
                 ended, data = process.run(packed, request.timeout_s)
         finally:
-            if self._isolation == "process" or not process.is_fit:
+            if self.isolation == "process" or not process.is_fit:
                 self.close()
         if ended.end is not End.ANSWERED:
             _raise(ended, request)
@@ -75,7 +78,7 @@ class RscriptEngine:
         if self._process is not None and not self._process.is_fit:
             self.close()
         if self._process is None:
-            self._process = RProcess(self._rscript, self._packages, self._isolation)
+            self._process = RProcess(self._command, self._packages, self.isolation)
         return self._process
 
 

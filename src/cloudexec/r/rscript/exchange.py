@@ -49,9 +49,9 @@ def reply(data: bytes, request: Request, output: str, files: Mapping[str, bytes]
         path = error.path.removeprefix("['value']")
         raise RConversionError(error.what, f"value{path}", remedy=error.remedy) from error
     warned = tuple(RWarned(message=each["message"], call=each["call"]) for each in fields["warnings"] or ())
-    if fields["status"] == "value":
-        return Reply(value=fields["value"], warnings=warned, used_rng=fields["used_rng"], files=files)
-    _raise(fields, request, warned, output)
+    if fields["status"] != "value":
+        _raise(fields, request, warned, output)
+    return Reply(value=fields["value"], warnings=warned, used_rng=fields["used_rng"], files=files)
 
 
 def collected(directory: Path, globs: Sequence[str]) -> dict[str, bytes]:

@@ -110,7 +110,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-class _listed_children:  # noqa: N801 -- it stands where the function stands
+class _listed_children:  # it stands where the function stands
     """The same from a list of all processes, for systems that keep no list for each."""
 
     def __init__(self) -> None:

@@ -332,12 +332,16 @@ utf8 <- function(x) {
 }
 
 opaque <- function(x, path) {
-  found <- NULL
+  found <- is_mark <- FALSE
   bytes <- serialize(x, NULL, xdr = TRUE, version = 2L, refhook = function(ref) {
-    if (typeof(ref) == "externalptr" && is_live(ref)) found <<- TRUE
+    is_pointer <- typeof(ref) == "externalptr"
+    # A data.table has a pointer to R's NULL, in which there is one to the table itself: both may die.
+    is_inside <- is_mark
+    is_mark <<- is_pointer && !is_inside && address(ref) == address_of_null()
+    if (is_pointer && !is_inside && !is_mark && !address(ref) %in% DEAD) found <<- TRUE
     NULL
   })
-  if (!is.null(found)) {
+  if (found) {
     refuse(paste0("an object of class ", paste(class(x), collapse = "/"), " holds an external pointer or a connection, ",
                   "which is dead in any other process; return what it stands for"), path)
   }
@@ -345,14 +349,11 @@ opaque <- function(x, path) {
             r_head = head_of(x, length(bytes)), r_session = session())
 }
 
-# data.table marks its tables with a pointer to R's NULL; a pointer that is dead already can do no more harm.
-is_live <- function(pointer) {
-  text <- function(p) { attributes(p) <- NULL; utils::capture.output(print.default(p)) }
-  nil <- text(address_of_null())
-  !text(pointer) %in% c(nil, "<pointer: (nil)>", "<pointer: 0x0>")
-}
+DEAD <- c("<pointer: (nil)>", "<pointer: 0x0>")   # dead already, it can do no more harm
 
-address_of_null <- function() eval(quote(.Internal(address(NULL))), baseenv())
+address <- function(pointer) utils::capture.output(print.default(pointer))[1L]
+
+address_of_null <- function() address(eval(quote(.Internal(address(NULL))), baseenv()))
 
 # The first argument with a pointer in it, as Python calls it.
 dead_argument <- function(request) {

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +18,8 @@ from cloudexec.errors import RError, RMissing, RPackageMissing
 from cloudexec.r.rscript.families import kill_family
 from cloudexec.r.rscript.places import Place
 
+START: Final = Path(__file__).with_name("start.R")
+HARNESS: Final = START.with_name("harness.R")
 START_S: Final = 120.0  # with large packages from a cold disk
 _WORDS_CHARACTERS: Final = 2000
 _HERE: Final = Path(__file__).parent
@@ -51,8 +53,9 @@ class Started(NamedTuple):
     environment: Mapping[str, str]
 
 
-def start(rscript: str, place: Place, packages: tuple[str, ...], *, dies_with_thread: bool) -> Started:
-    """Start it. dies_with_thread: the kernel kills it when the thread that calls this ends, on Linux.
+def start(command: Sequence[str], place: Place, packages: tuple[str, ...], *, dies_with_thread: bool) -> Started:
+    """Start it. command: what ends in running start.R. dies_with_thread: the kernel kills it when the thread that calls
+    this ends, on Linux.
 
     Errors: RMissing, RPackageMissing, RError for a package that does not load.
     """
@@ -62,10 +65,9 @@ def start(rscript: str, place: Place, packages: tuple[str, ...], *, dies_with_th
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
     theirs = (control_read, status_write, stdout_write, stderr_write)
-    words = [rscript, "--no-init-file", str(_HERE / "start.R")]
     try:
         process = subprocess.Popen(
-            [*_prelude(dies_with_thread), *words],
+            [*_prelude(dies_with_thread), *command],
             stdin=subprocess.DEVNULL,
             stdout=stdout_write,
             stderr=stderr_write,
@@ -75,13 +77,13 @@ def start(rscript: str, place: Place, packages: tuple[str, ...], *, dies_with_th
     except OSError as error:
         for fd in (*theirs, control, status, stdout, stderr):
             os.close(fd)
-        raise RMissing(f"{rscript} cannot be started: {error}") from error
+        raise RMissing(f"{command[0]} cannot be started: {error}") from error
     for fd in theirs:
         os.close(fd)
     for fd in (status, stdout, stderr):
         os.set_blocking(fd, False)
     try:
-        temporary = _greeting(rscript, process, status, stdout, stderr)
+        temporary = _greeting(command[0], process, status, stdout, stderr)
     except BaseException:
         kill_family(process.pid, itself=True)
         process.wait()
@@ -135,7 +137,7 @@ def _settings(place: Place, packages: tuple[str, ...], control: int, status: int
     }
 
 
-def _greeting(rscript: str, process: subprocess.Popen[bytes], status: int, stdout: int, stderr: int) -> str:
+def _greeting(program: str, process: subprocess.Popen[bytes], status: int, stdout: int, stderr: int) -> str:
     """R's temporary directory, when it is ready. Errors: see start."""
     until_s = time.monotonic() + START_S
     said, words = b"", b""
@@ -157,7 +159,7 @@ def _greeting(rscript: str, process: subprocess.Popen[bytes], status: int, stdou
                 words = (words + got)[-_WORDS_CHARACTERS:]
         if not ready:
             text = _text(words)
-            raise RMissing(f"{rscript} was not ready after {START_S:g} s; it said: {text or 'nothing'}")
+            raise RMissing(f"{program} was not ready after {START_S:g} s; it said: {text or 'nothing'}")
     kind, _, rest = said.decode(errors="replace").strip().partition(" ")
     if kind == "ready":
         return rest.partition(" ")[2]
@@ -166,7 +168,10 @@ def _greeting(rscript: str, process: subprocess.Popen[bytes], status: int, stdou
         raise RPackageMissing(f"R packages are not installed here: {', '.join(names)}", packages=names)
     if kind == "broken":
         raise RError(f"R packages do not load: {rest}")
-    raise RMissing(f"{rscript} does not start; it said: {_text(words + _rest(stdout, stderr)) or 'nothing'}")
+    if kind == "missing":
+        what, _, remedy = rest.partition("\t")
+        raise RMissing(what, remedy=remedy)
+    raise RMissing(f"{program} does not start; it said: {_text(words + _rest(stdout, stderr)) or 'nothing'}")
 
 
 def _rest(*fds: int) -> bytes:

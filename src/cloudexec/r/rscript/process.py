@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -48,12 +47,12 @@ class Ended(NamedTuple):
 
 
 class RProcess:
-    """A resident R. isolation: "fork", "process" (it serves one call) or "session".
+    """A resident R. command: what starts it. isolation: "fork", "process" (it serves one call) or "session".
 
     Errors of the constructor: RMissing, RPackageMissing, RError.
     """
 
-    def __init__(self, rscript: str, packages: tuple[str, ...], isolation: str) -> None:
+    def __init__(self, command: Sequence[str], packages: tuple[str, ...], isolation: str) -> None:
         self.place = Place()
         self._isolation = isolation
         self._number = 0
@@ -62,7 +61,7 @@ class RProcess:
         in_main = threading.current_thread() is threading.main_thread()
         dies = isolation == "process" or (isolation == "session" and in_main)
         try:
-            self._r = start(rscript, self.place, packages, dies_with_thread=dies)
+            self._r = start(command, self.place, packages, dies_with_thread=dies)
         except BaseException:
             self.place.remove()
             raise
@@ -82,7 +81,7 @@ class RProcess:
         return self._r.control >= 0 and self._r.process.poll() is None and self._dead < _MOST_DEAD
 
     def run(self, request: bytes, timeout_s: float | None) -> tuple[Ended, bytes]:
-        """Run a request to its end, whatever that is; the reply if there is one. Never raises for what the call does."""
+        """Run a request to its end, whatever that is; the reply if there is one. What the call does raises nothing."""
         self._number += 1
         request_path, reply_path = self.place.file(f"{self._number}.in"), self.place.file(f"{self._number}.out")
         try:

@@ -8,6 +8,7 @@
 
 mcfork <- parallel:::mcfork
 mcexit <- parallel:::mcexit
+closeFD <- parallel:::closeFD
 forget_child <- parallel:::rmChild
 pskill <- tools::pskill   # loaded here, once: a child that loads a namespace takes longer than all the rest
 SIGUSR1 <- tools::SIGUSR1
@@ -47,6 +48,8 @@ original_quit <- base::quit
 
 run_in_child <- function(number) {
   in_child <<- TRUE
+  closeFD(0L)   # mcfork has put a pipe there that never ends; what is opened next takes its place
+  input <- file("/dev/null", "rb")
   memory$jit <- 3L   # for the user's code; mcfork has switched it off, and for ours it does not pay
   allowInterrupts({
     say("started", number, Sys.getpid())

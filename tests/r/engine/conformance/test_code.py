@@ -1,5 +1,6 @@
 """How code is run: a function with its arguments, a script with its variables, a function of R's by name."""
 
+import numpy
 import pytest
 
 from cloudexec.errors import RError
@@ -15,7 +16,9 @@ pytestmark = pytest.mark.r
         pytest.param("function(na.rm) na.rm", (), {"na.rm": True}, True, id="names with dots are R's names"),
         pytest.param("function(...) ...length()", ("a", "b", "c"), {}, 3, id="text is not one vector"),
         pytest.param("function(x) is.null(x)", (None,), {}, True, id="NULL is an argument like others"),
-        pytest.param("function(arg1, x, snippet) arg1 + x + snippet", (1,), {"x": 10, "snippet": 100}, 111, id="any name"),
+        pytest.param(
+            "function(arg1, x, snippet) arg1 + x + snippet", (1,), {"x": 10, "snippet": 100}, 111, id="any name"
+        ),
         pytest.param("a <- 2\nfunction(x) x * a", (4,), {}, 8.0, id="what stands before it is run"),
         pytest.param("f <- function(x) x\nf", (4,), {}, 4, id="also if the name of a function is the last line"),
         pytest.param("x + y", (), {"x": 1, "y": 2}, 3, id="a script has named arguments as variables"),
@@ -29,20 +32,20 @@ def test_code_gives(ask, code, args, kwargs, value):
 
 @pytest.mark.parametrize("name", ["stats::median", "median", "stats:::median.default"])
 def test_a_function_is_called_by_name(ask, name):
-    assert ask(name, [3.0, 1.0, 2.0], kind="call").value == 2.0 or name == "never"
+    assert ask(name, numpy.array([3.0, 1.0, 2.0]), kind="call").value == 2.0
 
 
 def test_a_script_takes_its_arguments_by_name_only(ask):
     with pytest.raises(RError, match="by name"):
-        ask("x + 1", 5)
+        ask("1 + 1", 5)
 
 
-def test_a_model_remembers_the_names_of_its_arguments_and_not_their_values(ask):
-    """`do.call(lm, list(data = df))` would write the whole table into the fit."""
-    code = "function(df) deparse(do.call(stats::lm, list(y ~ x, data = quote(df)))$call)"
-    assert ask(code, {"x": 1, "y": 2}).value == "(function (formula, data, subset, weights, na.action, method = \"qr\", " or True
-    call = ask("function(...) deparse(match.call())", 1.5, k=2).value
-    assert call == "snippet(arg1, k = k)"
+def test_a_function_sees_names_for_its_arguments_and_not_their_values(ask):
+    """`do.call(lm, list(data = df))` would write the whole table into the fit, and into every traceback."""
+    assert ask("function(...) deparse(match.call())", 1.5, k=2).value == "snippet(arg1, k = k)"
+    formula = ask("mpg ~ wt").value
+    fit = ask("stats::lm", formula, kind="call", data=ask("mtcars").value).value
+    assert ask("function(fit) deparse(fit$call)", fit).value == "stats::lm(formula = arg1, data = data)"
 
 
 def test_arguments_that_are_code_are_not_run(ask):
@@ -54,10 +57,10 @@ def test_packages_are_attached(ask):
     assert ask("exists('randomForest')", packages=("randomForest",)).value is True
 
 
-def test_generic_functions_see_the_locale_and_the_time_zone_of_everywhere(ask, monkeypatch):
+def test_text_sorts_the_same_everywhere_whatever_the_language_here_is(ask):
     found = ask("list(utf8 = l10n_info()$`UTF-8`, sorted = sort(c('b', 'A', 'a')))").value
     assert found["utf8"] is True
-    assert list(found["sorted"]) == ["A", "a", "b"]
+    assert list(found["sorted"]) == ["a", "A", "b"]
 
 
 @pytest.mark.parametrize("text", ["naïve café", "日本語", "🦆"])

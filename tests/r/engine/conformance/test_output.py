@@ -68,8 +68,9 @@ def test_code_that_reads_its_input_finds_nothing(ask):
         pytest.param("warning('w', call. = FALSE)", [("w", "")], id="without a call"),
         pytest.param("suppressWarnings(warning('w'))", [], id="suppressed"),
         pytest.param("options(warn = -1); warning('w')", [], id="switched off"),
-        pytest.param("withCallingHandlers(warning('w'), warning = function(w) invokeRestart('muffleWarning'))", [],
-                     id="handled"),
+        pytest.param(
+            "withCallingHandlers(warning('w'), warning = function(w) invokeRestart('muffleWarning'))", [], id="handled"
+        ),
     ],
 )
 def test_warnings_are_collected(ask, capsys, code, warned):

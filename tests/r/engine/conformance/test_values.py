@@ -54,8 +54,10 @@ def test_every_kind_of_data_frame_is_a_frame(ask, make):
 
 
 def test_a_grouped_frame_is_a_frame(ask):
-    code = "structure(data.frame(a = 1:2), groups = data.frame(g = 1), class = c('grouped_df', 'tbl_df', 'tbl', 'data.frame'))"
-    assert ask(code).value["a"].tolist() == [1, 2]
+    classes = "c('grouped_df', 'tbl_df', 'tbl', 'data.frame')"
+    assert ask(f"structure(data.frame(a = 1:2), groups = data.frame(g = 1), class = {classes})").value[
+        "a"
+    ].tolist() == [1, 2]
 
 
 def test_a_list_column_may_hold_objects_of_rs(ask):
