@@ -154,8 +154,8 @@ class R:
         if "rpy2.rinterface" in sys.modules:
             from cloudexec.r.rpy2 import bridge
 
-            args = tuple(bridge.portable(value) for value in args)
-            kwargs = {name: bridge.portable(value) for name, value in kwargs.items()}
+            args = tuple(bridge.portable(value, f"args[{number}]") for number, value in enumerate(args))
+            kwargs = {name: bridge.portable(value, f"kwargs[{name!r}]") for name, value in kwargs.items()}
         for number, value in enumerate(args):
             if not isinstance(value, RStream):
                 rds.check(value, f"args[{number}]")
