@@ -13,7 +13,7 @@ import pytest
 from cloudexec import LambdaExecutor, R
 from tests.images.conftest import CANNOT_BE_HAD, ROOT, output_of
 
-pytestmark = [pytest.mark.images, pytest.mark.timeout(300)]  # the first test builds, perhaps from nothing
+pytestmark = [pytest.mark.images, pytest.mark.timeout(480)]  # the first test builds, perhaps from nothing
 R_PACKAGES = "randomForest"
 PATIENCE_S = 60
 
