@@ -23,8 +23,9 @@ pytestmark = pytest.mark.r
 PARENT = 'as.integer(strsplit(sub(".*\\\\) ", "", readLines("/proc/self/stat")), " ")[[1]][2])'
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fork():
+    """One for all tests here: whatever they do to it, it can be used again."""
     engine = RscriptEngine(isolation="fork")
     yield engine
     engine.close()
@@ -143,7 +144,8 @@ def test_temporary_files_of_a_call_go_with_it(fork):
     assert value(fork, "f <- tempfile(); cat('x', file = f); readLines(f, warn = FALSE)") == "x"
 
 
-def test_closing_an_engine_leaves_no_process_and_no_file(fork):
+def test_closing_an_engine_leaves_no_process_and_no_file():
+    fork = RscriptEngine(isolation="fork")
     pid, directory = value(fork, PARENT), Path(value(fork, "dirname(dirname(tempdir()))"))
     assert directory.name.startswith("cloudexec-r-")
     fork.close()

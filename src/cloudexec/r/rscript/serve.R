@@ -13,17 +13,18 @@ forget_child <- parallel:::rmChild
 pskill <- tools::pskill   # loaded here, once: a child that loads a namespace takes longer than all the rest
 SIGUSR1 <- tools::SIGUSR1
 SIGKILL <- tools::SIGKILL
+DESCRIPTORS <- if (file.exists("/proc/self/fd")) "/proc/self/fd/" else "/dev/fd/"
 call_number <- ""
 in_child <- FALSE
 
 say <- function(...) {
-  pipe <- fifo(paste0("/dev/fd/", settings[["STATUS"]]), "wb", blocking = TRUE)
+  pipe <- fifo(paste0(DESCRIPTORS, settings[["STATUS"]]), "wb", blocking = TRUE)
   on.exit(close(pipe))
   writeLines(enc2utf8(paste(...)), pipe, useBytes = TRUE)
 }
 
 hear <- function() {
-  pipe <- fifo(paste0("/dev/fd/", settings[["CONTROL"]]), "rb", blocking = TRUE)
+  pipe <- fifo(paste0(DESCRIPTORS, settings[["CONTROL"]]), "rb", blocking = TRUE)
   on.exit(close(pipe))
   readLines(pipe, 1L, warn = FALSE)
 }

@@ -8,7 +8,13 @@ import pytest
 from cloudexec.r import engines
 from cloudexec.r.engines import Reply, Request
 
-ENGINES = ["rscript-fork", "rscript-session"]  # "process" runs the same loop in a new R: test_processes.py
+# "process" runs the same loop in a new R: test_processes.py, tests/r/rpy2/test_engine.py
+ENGINES = [
+    "rscript-fork",
+    "rscript-session",
+    pytest.param("rpy2-fork", marks=pytest.mark.r("rpy2")),
+    pytest.param("rpy2-session", marks=pytest.mark.r("rpy2")),
+]
 SETTINGS = {"packages", "timeout_s", "returns", "seed", "env", "outputs", "kind", "name"}
 
 Ask = Callable[..., Reply]
