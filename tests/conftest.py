@@ -9,6 +9,7 @@ Tests marked `r` need R: without it they are skipped, with a line that says so, 
 
 import os
 import shutil
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -63,9 +64,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def with_r(request: pytest.FixtureRequest) -> None:
-    """R is there, for a test that needs it."""
-    if request.node.get_closest_marker("r") is not None and not shutil.which("Rscript"):
+    """R is there, for a test that needs it; rpy2 too, for one that is marked `r("rpy2")`."""
+    marks = list(request.node.iter_markers("r"))
+    if marks and not shutil.which("Rscript"):
         why = "there is no Rscript: scripts/r.sh installs R on Debian"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
+    if any("rpy2" in mark.args for mark in marks) and find_spec("rpy2") is None:
+        why = "there is no rpy2 in this environment: scripts/r.sh rpy2 ENVIRONMENT installs it"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
 
 
