@@ -74,5 +74,5 @@ def gate(tmp_path: Path) -> Gate:
 
 
 @pytest.fixture
-def scene(executor: Any, gate: Gate, tmp_path: Path) -> Scene:
-    return Scene(executor, gate, tmp_path / "diary")
+def scene(kind: ExecutorKind, executor: Any, gate: Gate, tmp_path: Path) -> Scene:
+    return Scene(kind, executor, gate, tmp_path / "diary")

@@ -82,6 +82,12 @@ def kill_supervisor() -> None:
     signal.pause()
 
 
+def kill_supervisor_after(gate: Any) -> None:
+    """As soon as a call has come to the gate."""
+    gate.wait_for(1)
+    kill_supervisor()
+
+
 def kill_supervisor_beside(gate: Any) -> None:
     """As soon as a neighbour runs in the same worker, which has come to the gate in each of its attempts."""
     supervisor = os.getppid()

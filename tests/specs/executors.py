@@ -30,6 +30,7 @@ class ExecutorKind:
     start, and what runs in them when the client dies is finished, for whoever attaches to the run.
     places_ahead: a worker that has a call is given the next one.
     together: settings that put all slots of an executor into one worker.
+    answers_once: calls of one message come back together; what one of them was lost with does not go along again.
     keeps_warm: workers outlive their executor. They are idle, which means stopped, and keep their slots until another
     run comes to them, or their own end.
     works: whether a worker's process, by its pid, is still at work for anybody.
@@ -42,6 +43,7 @@ class ExecutorKind:
     left_behind: Callable[[int], list[str]] = lambda _pid: []
     in_containers: bool = False
     places_ahead: bool = True
+    answers_once: bool = False
     keeps_warm: bool = False
     together: Callable[[int], dict[str, Any]] = lambda _max_workers: {}
     works: Callable[[int], bool] = is_alive
@@ -112,7 +114,7 @@ def _on_ecs() -> dict[str, Any]:
 def _on_lambda() -> dict[str, Any]:
     return {
         **pocket().lambda_setup(),
-        "tuning": {"control_after_s": 0.2, "control_every_s": 0.2, "event_beat_s": 1.0, "early_after_s": 0.3},
+        "tuning": {"control_after_s": 0.2, "control_every_s": 0.2, "event_beat_s": 1.0, "early_after_s": 0.1},
         "client_timeout_s": CLIENT_TIMEOUT_S,
     }
 
@@ -178,6 +180,7 @@ EXECUTORS = [
         left_behind=_busy_environments,
         in_containers=True,
         places_ahead=False,
+        answers_once=True,
         keeps_warm=True,
         together=lambda max_workers: {"slots": max_workers},
         works=lambda pid: is_alive(pid) and not _is_stopped(pid),

@@ -148,6 +148,19 @@ def test_the_death_of_a_slot_is_that_of_its_call(why, cause, error):
     assert "words" in event.end.detail
 
 
+@pytest.mark.parametrize(
+    ("whys", "alone"),
+    [
+        pytest.param([DownCause.LOST, DownCause.LOST, DownCause.DIED], [1, 2], id="with their supervisor"),
+        pytest.param([DownCause.LOST, DownCause.DIED], [], id="one by itself"),
+    ],
+)
+def test_calls_whose_slots_were_lost_together_go_alone_from_then_on(whys, alone):
+    stops = [LaneStop(f"slot{n}", -9, why, 0, n, "words", []) for n, why in enumerate(whys, 1)]
+    events = read_report("i1", Report("env", 1, down=stops), [call(n) for n in range(1, len(whys) + 1)], 60.0)
+    assert [event.number for event in events if event.alone] == alone
+
+
 def test_an_initializer_that_raised_says_nothing_of_calls():
     report = Report("env", 1, outcomes=[("slot", outcome(0))], failed_start=True)
     assert read_report("i1", report, [call(1)], 60.0) == [InitializerError(outcome(0))]

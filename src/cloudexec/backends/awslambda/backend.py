@@ -382,7 +382,8 @@ class LambdaBackend:
     def _early_s(self) -> float:
         """How long a batch of several calls may be away before it is looked for."""
         assert self._plan is not None
-        return self._plan.settings.early_after_s + _EARLY_MARGIN_S
+        after_s = self._plan.settings.early_after_s
+        return after_s + min(_EARLY_MARGIN_S, after_s)
 
     def _watch(self, plan: LambdaPlan, flight: _Flight) -> None:
         """One of its calls may be long, and the others behind it short."""

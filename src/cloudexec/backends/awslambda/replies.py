@@ -155,11 +155,15 @@ def read_report(
     outcomes = [outcome for _, outcome in report.outcomes if outcome.number in open_calls]
     open_calls.difference_update(outcome.number for outcome in outcomes)
     events: list[Event] = [Outcomes(lane, outcomes)] if outcomes else []
+    n_lost = sum(
+        stop.why == DownCause.LOST for stop in report.down
+    )  # together, with their supervisor: nobody knows by whose doing
     for stop in report.down:
         number = stop.killed_call or stop.running_call
         if number in open_calls:
             open_calls.discard(number)
-            events.append(CallDown(lane, number, _slot_end(stop, timeout_s)))
+            alone = n_lost > 1 and stop.why == DownCause.LOST
+            events.append(CallDown(lane, number, _slot_end(stop, timeout_s), alone))
     back = [number for number, _ in report.requeued if number in open_calls]
     open_calls.difference_update(back)
     if back:
