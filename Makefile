@@ -1,5 +1,5 @@
 # Every target makes what it needs by itself, under .venv/: only Python >= 3.10 and a package index are assumed.
-.PHONY: help demo test lint bench bench-ecs bench-lambda clean
+.PHONY: help demo test lint bench bench-ecs bench-lambda bench-r clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -21,6 +21,9 @@ bench-ecs:  ## ECSExecutor and Lithops on an emulated AWS with a simulated fleet
 
 bench-lambda:  ## LambdaExecutor, Lithops and boto3 on an emulated AWS (twenty minutes; ARGS=--quick)
 	@scripts/bench_lambda.sh $(ARGS)
+
+bench-r:  ## R calls beside rpy2, CSV files and fresh Rscripts (ten minutes; ARGS=--quick)
+	@scripts/bench_r.sh $(ARGS)
 
 clean:  ## remove environments, caches and builds
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

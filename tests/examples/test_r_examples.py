@@ -1,4 +1,4 @@
-"""Each R example finds what plain R finds on the same machine; leave-one-out also on ECS and Lambda in the pocket AWS."""
+"""Each R example finds what plain R finds on the same machine; one of them also on ECS and Lambda in the pocket AWS."""
 
 from __future__ import annotations
 
