@@ -5,7 +5,7 @@
     python examples/crossval.py --quick       a twentieth of the work; needs cloudexec[testing] and scikit-learn
 
 The data are real and ship with scikit-learn: 1,797 images of handwritten digits (UCI, Alpaydin and Kaynak 1998).
-stages.py beside this file makes the executors and tells what happens behind them.
+stages.py beside this file makes the executors and tells what happens behind them; crossval_r.py does the like in R.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from crossval_r import show_r
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC
@@ -91,6 +92,8 @@ def main(names: list[str], n_folds: int, is_quick: bool) -> int:
         for each in classes:
             say(f"    {each().line(use_one_thread)}")
         say("        scores = list(executor.map(work, *inputs))\n")
+    if "local" in names:
+        fine.append(show_r(STAGES["local"]().n_workers, is_quick))
     tell("memory", f"peak {peak_mb():.0f} MB in this process")
     return 0 if all(fine) else 1
 

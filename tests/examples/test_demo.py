@@ -60,3 +60,22 @@ def test_all_in_sequence_differ_in_one_line():
         "LambdaExecutor",
     ]
     assert lines.count("  left      nothing: ") == 2
+
+
+@pytest.mark.r
+@pytest.mark.slow
+def test_with_r_there_is_a_part_in_r_that_predicts_what_plain_r_does():
+    lines = shown("--on", "local")
+
+    assert "identical to plain R's, all 32 of them" in lines
+    assert "NOT IDENTICAL" not in lines
+    assert "on ECSExecutor and LambdaExecutor" in lines
+
+
+@pytest.mark.slow
+def test_without_r_a_line_tells_how_to_get_it(monkeypatch):
+    monkeypatch.setenv("CLOUDEXEC_RSCRIPT", "/nowhere/Rscript")
+    lines = shown("--on", "local")
+
+    assert "R         is not on this machine: apt-get install r-base-core" in lines
+    assert "identical to the plain loop's, all 12 of them" in lines
