@@ -97,6 +97,13 @@ def test_what_a_call_leaves_running_is_killed(fork, tmp_path):
     assert gone_within(int((tmp_path / "pid").read_text()), 1)
 
 
+def test_what_c_code_prints_is_not_lost_when_the_child_leaves(fork, capsys):
+    """It waits in a buffer of the C library's, which a forked R does not write out by itself."""
+    libc = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libc.so" in line)
+    value(fork, f"dyn.load('{libc}'); invisible(.C('puts', c(charToRaw('from C'), as.raw(0)))); 1")
+    assert capsys.readouterr().out == "from C\n"
+
+
 def test_the_time_limit_kills_what_the_call_has_started(fork, tmp_path):
     with pytest.raises(RTimeout):
         value(fork, f"system('echo $$ > {tmp_path}/pid; exec sleep 100')", timeout_s=1)

@@ -32,7 +32,7 @@ def family(pid: int) -> Family:
     """All descendants."""
     living: list[int] = []
     dead: list[int] = []
-    children = _children if _LINUX and os.path.exists(f"/proc/self/task/{os.getpid()}/children") else _listed_children()
+    children = _children if _has_lists() else _listed_children()
     waiting = children(pid)
     while waiting:
         each = waiting.pop()
@@ -42,6 +42,14 @@ def family(pid: int) -> Family:
             living.append(each)
             waiting += children(each)
     return Family(living, dead)
+
+
+def is_alone(child: int, parent: int) -> bool:
+    """Whether a process that is about to end has no children, and its parent no other; False where it is not known.
+
+    In this order: what the child has had when it ended is its parent's.
+    """
+    return _has_lists() and not _children(child) and set(_children(parent)) <= {child}
 
 
 def kill_family(pid: int, *, itself: bool) -> int:
@@ -97,6 +105,10 @@ def _stat(pid: int) -> list[str]:
             return file.read().rpartition(")")[2].split()
     except (OSError, ValueError):
         return []
+
+
+def _has_lists() -> bool:
+    return _LINUX and os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 
 def _children(pid: int) -> list[int]:

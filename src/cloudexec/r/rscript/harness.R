@@ -13,6 +13,7 @@ KEPT_ATTRIBUTES <- c("names", "dim", "dimnames", "levels", "class", "tzone", "un
 PLAIN_CLASSES <- c("", "AsIs", "factor", "ordered/factor", "Date", "IDate/Date", "POSIXct/POSIXt", "difftime",
                    "hms/difftime", "integer64")
 FRAME_CLASSES <- c("data.frame", "tbl_df", "tbl", "data.table", "grouped_df", "rowwise_df", "spec_tbl_df")
+OUR_NAMESPACES <- c("base", "methods", "datasets", "utils", "grDevices", "graphics", "stats", "compiler", "parallel", "tools")
 HEAD_LINES <- 12L
 BULKY_BYTES <- 2e7        # printing such an object may take long, its structure will do
 MOST_WARNINGS <- 1000L
@@ -407,8 +408,7 @@ head_of <- function(x, n_bytes) {
 session <- function() {
   loaded <- loadedNamespaces()
   if (length(loaded) != memory$n_namespaces) {
-    ours <- c("base", "methods", "datasets", "utils", "grDevices", "graphics", "stats", "compiler", "parallel", "tools")
-    others <- sort(setdiff(loaded, ours))
+    others <- sort(setdiff(loaded, OUR_NAMESPACES))
     versions <- vapply(others, function(p) paste(p, getNamespaceVersion(p)), "")
     memory$session <- paste(c(R.version.string, versions), collapse = "; ")
     memory$n_namespaces <- length(loaded)

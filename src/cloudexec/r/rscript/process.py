@@ -17,12 +17,12 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from cloudexec.r.rscript import places
-from cloudexec.r.rscript.families import has_ended, how_it_ended, kill_family, watched
+from cloudexec.r.rscript.families import has_ended, how_it_ended, is_alone, kill_family, watched
 from cloudexec.r.rscript.launching import start
 from cloudexec.r.rscript.places import Place
 from cloudexec.r.rscript.relay import Relay
 
-_LEAVE_S: Final = 0.5  # a child that has answered flushes its output and goes; then it is killed
+_LEAVE_S: Final = 0.5  # a child that has answered goes; then it is killed
 _LOOK_S: Final = 0.1  # how often to look at a process that cannot be watched
 _MOST_DEAD: Final = 64  # orphans that R has inherited and does not bury; then a new R is due
 
@@ -165,15 +165,19 @@ class RProcess:
         return [(words[0], int(words[1]), int(words[2]) if len(words) > 2 else 0) for words in split]
 
     def _let_go(self, child: int, watch: _Watch) -> None:
-        """The call has answered: its child goes by itself, and what it left running is killed."""
-        if self._isolation == "fork":
+        """The call has answered: its child goes by itself, which takes as long as a fork, so nobody waits for it.
+
+        What it left running is killed.
+        """
+        if self._isolation == "fork" and not is_alone(child, self._r.process.pid):
             until_s = time.monotonic() + _LEAVE_S
             while time.monotonic() < until_s and not watch.wait(until_s):
                 if not watch.follows and has_ended(child):
                     break
-        if self._isolation != "session":
             self._dead = kill_family(self._r.process.pid, itself=False)
-        watch.relay.finish()
+        elif self._isolation == "process":
+            kill_family(self._r.process.pid, itself=False)
+        watch.relay.finish()  # R has flushed everything before it answered
 
     def _gone(self, child: int, started: bool, quit_status: int | None, watch: _Watch) -> Ended:
         """The process that ran the call has ended; find out how."""

@@ -31,9 +31,8 @@ hear <- function() {
 
 path <- function(number, end) file.path(settings[["SCRATCH"]], paste0(number, end))
 
-# The end of a forked child. Left by itself, mcexit waits for its parent's permission; cat flushes what C code printed.
+# The end of a forked child. Left by itself, mcexit waits for its parent's permission.
 leave <- function(status) {
-  cat("")
   pskill(Sys.getpid(), SIGUSR1)
   mcexit(as.integer(status))
 }
@@ -43,6 +42,7 @@ quit_here <- function(save = "default", status = 0, runLast = TRUE) {
   say("quit", call_number, as.integer(status))
   if (!in_child) original_quit("no", status, runLast)
   if (runLast && exists(".Last", envir = globalenv(), inherits = FALSE)) get(".Last", envir = globalenv())()
+  cat("")
   leave(status)
 }
 original_quit <- base::quit
@@ -55,6 +55,7 @@ run_in_child <- function(number) {
   allowInterrupts({
     say("started", number, Sys.getpid())
     answer(path(number, ".in"), path(number, ".out"))
+    cat("")   # flushes what C code printed; leaving does not
     say("done", number)
   })
   leave(0L)
@@ -70,7 +71,7 @@ load_packages <- function() {
   if (length(absent)) return(paste(c("absent", absent), collapse = " "))
   tryCatch({
     attach_packages(packages)
-    warm(setdiff(loadedNamespaces(), c("base", "methods", "datasets", "utils", "grDevices", "graphics", "stats")))
+    warm(setdiff(loadedNamespaces(), setdiff(OUR_NAMESPACES, "compiler")))
     ""
   }, packageNotFoundError = function(e) paste("absent", e$package),
      error = function(e) paste("broken", gsub("\n", " ", conditionMessage(e))))
