@@ -1,6 +1,7 @@
 """The rscript engine as processes: what is shared, what dies with whom, what is left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,7 @@ def test_when_python_is_killed_r_ends_with_its_call(isolation):
         python.kill()
         assert all(gone_within(each, 10) for each in descendants)
     assert isolation != "fork" or gone(directory, 5)
+    shutil.rmtree(directory, ignore_errors=True)  # else the next process would sweep it, after a minute
 
 
 def gone(directory, limit_s):
