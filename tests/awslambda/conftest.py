@@ -14,11 +14,11 @@ from tests.awslambda.scene import HANDLER, QUICK
 
 
 @pytest.fixture(scope="session")
-def pocket_settings() -> dict[str, Any]:
-    return {
-        "lambda_concurrency": 30,
-        "lambda_retry_scale": 0.001,  # Lambda tries an event again after 60 ms instead of 60 s
-    }
+def pocket_aws() -> Iterator[PocketAWS]:
+    """One for this folder, whatever the rest of the session uses."""
+    # Lambda tries an event again after 60 ms instead of 60 s.
+    with PocketAWS(lambda_concurrency=30, lambda_retry_scale=0.001) as aws:
+        yield aws
 
 
 @pytest.fixture

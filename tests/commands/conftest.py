@@ -2,12 +2,14 @@
 
 import pytest
 
+from cloudexec.testing import PocketAWS
 from tests.commands.driving import Driver
 
 
 @pytest.fixture(scope="session")
-def pocket_settings():
-    return {"stop_scale": 0.05, "images": {"model": ["python", "-c"]}}  # a stopTimeout of 30 s becomes 1.5 s
+def pocket_aws():
+    with PocketAWS(stop_scale=0.05, images={"model": ["python", "-c"]}) as aws:  # a stopTimeout of 30 s becomes 1.5 s
+        yield aws
 
 
 @pytest.fixture

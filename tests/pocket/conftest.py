@@ -2,18 +2,20 @@
 
 import pytest
 
+from cloudexec.testing import PocketAWS
 from tests.pocket.driving import Driver
 from tests.pocket.lambdas import Functions
 
 
 @pytest.fixture(scope="session")
-def pocket_settings():
-    return {
-        "stop_scale": 0.05,  # a stopTimeout of 30 s becomes 1.5 s
-        "lambda_retry_scale": 0.001,  # an event is tried again after 60 ms instead of 60 s
-        "lambda_concurrency": 20,
-        "images": {"of/lambda": ["python", "-m", "awslambdaric"]},
-    }
+def pocket_aws():
+    with PocketAWS(
+        stop_scale=0.05,  # a stopTimeout of 30 s becomes 1.5 s
+        lambda_retry_scale=0.001,  # an event is tried again after 60 ms instead of 60 s
+        lambda_concurrency=20,
+        images={"of/lambda": ["python", "-m", "awslambdaric"]},
+    ) as aws:
+        yield aws
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ Called by:  pytest, by the entry point `cloudexec`.   Calls: pocket.py.
   pocket           the same, with os.environ pointing at it during the test, and emptied after it
   ecs_settings     the keyword arguments of ECSExecutor for it
   lambda_settings  the keyword arguments of LambdaExecutor for it
-  pocket_settings  override it to have a server with other settings
+  pocket_settings  override it to have a server with other settings, for the whole session; a folder that wants a
+                   server of its own overrides pocket_aws in its conftest.py
 """
 
 from __future__ import annotations
