@@ -35,9 +35,10 @@ _ABSENT: Final = {
     "NACharacterType": "StrSexpVector",
 }
 _PYTHONS_OWN: Final = frozenset({int, float, bool, str, bytes, type(None)})
-# An error of R's as text: raised, rpy2 would log it as well.
-_DESCRIBE: Final = """function(x) {
-  tryCatch(serialize(opaque(x, ""), NULL, xdr = TRUE, version = 2L), error = conditionMessage)
+# The value comes in an environment: given as an argument, a call or a name would be evaluated. An error of R's goes
+# as text: raised, rpy2 would log it as well.
+_DESCRIBE: Final = """function(room) {
+  tryCatch(serialize(opaque(get("value", room), ""), NULL, xdr = TRUE, version = 2L), error = conditionMessage)
 }"""
 _REVIVE: Final = "function(bytes) tryCatch(list(unserialize(bytes)), error = conditionMessage)"
 
@@ -101,7 +102,9 @@ def _object(value: Any, path: str) -> Any:
     if not isinstance(value, rinterface.Sexp):
         return value
     with _turn():
-        described = _function(_DESCRIBE)(value)
+        room = rinterface.baseenv["new.env"]()
+        room["value"] = value
+        described = _function(_DESCRIBE)(room)
         if not isinstance(described, rinterface.ByteSexpVector):
             raise RConversionError(str(described[0]), path)
         data = bytes(openrlib.ffi.buffer(openrlib.RAW(described.__sexp__._cdata), len(described)))

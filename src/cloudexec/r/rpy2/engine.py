@@ -45,8 +45,9 @@ class Rpy2Engine:
 
 def command_of(rscript: str) -> tuple[str, ...]:
     """What starts the process. R's front end runs Python, so that it finds R's libraries. Errors: RMissing."""
-    front_end = os.path.join(os.path.dirname(rscript), "R")
-    if not os.access(front_end, os.X_OK):
+    beside = [os.path.join(os.path.dirname(path), "R") for path in (rscript, os.path.realpath(rscript))]
+    front_end = next((path for path in beside if os.access(path, os.X_OK)), "")
+    if not front_end:
         raise RMissing(f"there is no R beside {rscript}, which rpy2 could embed")
     if not sys.executable or getattr(sys, "frozen", False):
         raise RMissing("engine='rpy2' starts a Python, and there is none beside this program", remedy="use 'rscript'")

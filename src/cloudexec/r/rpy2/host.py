@@ -13,8 +13,9 @@ import signal
 import sys
 from typing import Any, Final
 
-# Set by R's front end for programs that it starts; nothing that R code expects to see.
+# Set by R's front end for programs that it starts, which Rscript is not; what R code sees is the same in both.
 _OF_FRONT_END: Final = ("R_CMD", "R_VERSION", "R_OSTYPE", "TEXINPUTS", "BIBINPUTS", "BSTINPUTS")
+_OF_RPY2: Final = "PYTHON_SESSION_INITIALIZED"
 
 
 def main() -> None:
@@ -32,6 +33,8 @@ def main() -> None:
         what, remedy = starting.remedy_for(error, version)
         os.write(int(os.environ["CLOUDEXEC_R_STATUS"]), f"missing {what}\t{remedy}\n".encode())
         os._exit(1)
+    os.environ.pop(_OF_RPY2, None)
+    os.environ["R_PROFILE_USER"] = ""  # as Rscript sets it: no profile in programs of R's that the code starts, either
     _let_r_write()
     _leave_signals()
     _source(str(launching.START))
