@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^\s*(?P<marks>`{3,}|~{3,})\s*(?P<language>[\w+-]*)[^`]*$")
 ORDER = re.compile(r"^\s*<!--\s*snippet:\s*(?P<verb>\w+)\s*(?P<rest>.*?)\s*-->\s*$")
 SKIP_REASON = re.compile(r"because\s+\S")
+NEEDS_R = re.compile(r"^<!-- snippets need R -->$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,11 @@ def fences(lines: list[str]) -> Iterator[Fence]:
 def ends(marks: str, line: str) -> bool:
     """Whether a line closes a block; four back-quotes may hold three, so the length counts."""
     return line.strip().startswith(marks) and not line.strip().strip(marks[0])
+
+
+def needs_r(text: str) -> bool:
+    """Whether the page says that its snippets run R."""
+    return NEEDS_R.search(text) is not None
 
 
 def snippets(text: str) -> list[Snippet]:

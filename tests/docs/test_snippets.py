@@ -1,7 +1,8 @@
 """Every python and pycon block of README.md and docs/ runs.
 
 The blocks of a page run in order in one child process, in an empty directory; each block is a
-test of its own. CONTRIBUTING.md tells how a block is skipped or expected to raise.
+test of its own. CONTRIBUTING.md tells how a block is skipped or expected to raise. A page that runs R says so:
+without R its blocks are skipped, and in CI they fail.
 """
 
 import functools
@@ -9,21 +10,27 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.docs.pages import ROOT, Snippet, documentation, snippets
+from tests.docs.pages import ROOT, Snippet, documentation, needs_r, snippets
 
 RUN_PAGE = Path(__file__).with_name("run_page.py")
 PAGE_LIMIT_S = 120
 
 
-BLOCKS = [
-    pytest.param(page, snippet, id=f"{page.relative_to(ROOT).as_posix()}:{snippet.line}")
-    for page in documentation()
-    for snippet in snippets(page.read_text(encoding="utf-8"))
-]
+def blocks(page: Path) -> Iterator[Any]:
+    """The blocks of a page, each a parameter of the test."""
+    text, name = page.read_text(encoding="utf-8"), page.relative_to(ROOT).as_posix()
+    marks = [pytest.mark.r] if needs_r(text) else []
+    for snippet in snippets(text):
+        yield pytest.param(page, snippet, id=f"{name}:{snippet.line}", marks=marks)
+
+
+BLOCKS = [block for page in documentation() for block in blocks(page)]
 
 
 @functools.cache

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "lambda.md"
@@ -37,3 +39,10 @@ def test_a_page_without_a_table_or_with_an_unknown_one_is_refused(tmp_path: Path
     for text in ("nothing\n", "<!-- table: weather -->\n<!-- end of table -->\n"):
         page.write_text(text, encoding="utf-8")
         assert tables("--check", page).returncode == 2
+
+
+def test_the_page_on_r_has_the_conversions_that_are_tested_now():
+    pytest.importorskip("pandas")
+    command = [sys.executable, str(ROOT / "scripts" / "conversions.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
