@@ -4,7 +4,7 @@
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
-demo:  ## cross-validate a model on three executors, in an AWS on loopback (a minute; ARGS="--on lambda")
+demo:  ## cross-validate models on three executors, in an AWS on loopback, and in R (a minute; ARGS="--on lambda")
 	@scripts/demo.sh $(ARGS)
 
 test:  ## lint, types, floors, snippets; then the tests on the oldest and newest Python found
