@@ -53,4 +53,4 @@ def command_of(rscript: str) -> tuple[str, ...]:
         raise RMissing("engine='rpy2' starts a Python, and there is none beside this program", remedy="use 'rscript'")
     # Isolated, without the user's settings of Python, and with our path: the same rpy2 as here, and no other module.
     options = ("-I", "-X", "utf8", "-W", "ignore")
-    return (front_end, "CMD", sys.executable, *options, str(_HOST), os.pathsep.join(sys.path))
+    return (front_end, "CMD", sys.executable, *options, str(_HOST), os.pathsep.join(map(str, sys.path)))
