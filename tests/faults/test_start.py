@@ -33,8 +33,10 @@ def test_an_initializer_that_crashes_breaks_the_executor_after_a_few_starts(
         assert "Remedy:" in str(error)
     with pytest.raises(errors.WorkerStartFailed):
         executor.submit(deeds.identity, 1)
-    # A container goes on by itself while the client waits, longer each time, before it counts the next failure.
-    assert 1 <= len(marks.read_text().splitlines()) <= (25 if kind.in_containers else 8)
+    # A container goes on by itself while the client waits, longer each time, before it counts the next failure. Of
+    # Lambda's environments each tries seven times, with one slot more on its way; three say so while a fourth tries.
+    most = 32 if kind.answers_once else 25 if kind.in_containers else 8
+    assert 1 <= len(marks.read_text().splitlines()) <= most
 
 
 def test_an_initializer_that_raises_breaks_the_executor_with_its_own_error(new_executor):
