@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 from zlib import crc32
 
-ONE_IN: Final = 12
+ONE_IN: Final = 20
 
 
 def sample_of(tests: Iterable[tuple[str, str]], one_in: int = ONE_IN) -> set[str]:
