@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cloudexec import LambdaExecutor, errors
+from cloudexec import LambdaExecutor, Retry, errors
 from tests.awslambda.scene import eventually, left_of, wait_at
 
 AT_ONCE_S = 8.0  # on a busy machine
@@ -75,6 +75,22 @@ def test_without_a_bucket_the_error_tells_the_size_of_what_needs_one(new_executo
     with pytest.raises(errors.SettingsError, match=r"9,000,\d\d\d bytes, .*no bucket.*bucket=.*modules=None"):
         refused.result()
     assert executor.submit(len, bytearray(1_000_000)).result() == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("sizes", "retries"),
+    [
+        pytest.param([3_900_000] * 8, Retry(lost=0), id="alike: none is begun that might not fit beside others"),
+        pytest.param([39, 3_900_000] * 4, Retry(), id="mixed: what does not fit beside others runs again, alone"),
+    ],
+)
+def test_without_a_bucket_every_result_arrives_that_fits_into_an_answer_of_its_own(
+    new_executor, new_function, monkeypatch, sizes, retries
+):
+    monkeypatch.delenv("CLOUDEXEC_BUCKET")
+    executor = new_executor(1, function=new_function(), bucket=None, retries=retries)
+    futures = [executor.submit(bytes, size) for size in sizes]
+    assert [len(future.result()) for future in futures] == sizes
 
 
 @pytest.mark.slow

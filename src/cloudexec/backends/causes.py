@@ -19,6 +19,7 @@ CAUSES: Final = {
     DownCause.OUT_OF_MEMORY: Cause.OOM,
     DownCause.FROZEN: Cause.LOST,
     DownCause.LOST: Cause.LOST,
+    DownCause.CROWDED: Cause.LOST,
     DownCause.STOPPED: Cause.CRASH,
     DownCause.DIED: Cause.CRASH,
     DownCause.RETIRED: Cause.CRASH,

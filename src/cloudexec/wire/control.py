@@ -112,6 +112,7 @@ class DownCause:
     OUT_OF_MEMORY = "oom"  # the kernel killed it
     DIED = "died"  # it ended by itself or by somebody else's signal
     LOST = "lost"  # its supervisor had died
+    CROWDED = "crowded"  # no slot ended: a call's result did not fit into the answer beside those of others
 
 
 Message = Setup | WantSlots | KillCall | Ping | Stop | SlotUp | SlotDown | Pong | CannotFork

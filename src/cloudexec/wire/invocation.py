@@ -19,6 +19,7 @@ from cloudexec.wire.envelope import KEY_BYTES, Kind, Seal
 
 FORMAT: Final = 1
 MOST_PAYLOAD: Final = 6 * 1024 * 1024 - 4096  # of a synchronous invocation, both ways
+MOST_SEALED: Final = (MOST_PAYLOAD - 64) // 4 * 3  # in an answer: base64 adds a third
 MOST_EVENT: Final = 1024 * 1024 - 4096  # of an Event invocation
 
 

@@ -174,3 +174,13 @@ def test_of_several_calls_that_died_together_none_is_blamed_by_name():
         (1, Cause.LOST, True),
         (2, Cause.LOST, True),
     ]
+
+
+def test_a_call_whose_result_did_not_fit_beside_others_goes_alone_at_the_price_of_a_lost_attempt():
+    stop = LaneStop("w.1", 0, DownCause.CROWDED, 0, 1, "3,000,000 bytes, beside the results of other calls", [])
+    (event,) = read_report("i1", Report("w", 1, down=[stop]), [call(1)], 60.0)
+    assert isinstance(event, CallDown)
+    assert (event.number, event.end.cause, event.end.error) == (1, Cause.LOST, "EnvironmentLost")
+    assert event.alone
+    assert "3,000,000 bytes" in event.end.detail
+    assert "bucket=" in event.end.remedy

@@ -53,6 +53,15 @@ def test_free_slots_share_what_has_come(n_slots, up, messages, then):
     assert placed(books) == then
 
 
+def test_no_more_is_given_than_there_is_room_for():
+    books = books_with(3)
+    books.take(work_of([1, 2, 3, 4, 5, 6]))
+    assert [len(calls) for _, _, calls in books.place(0.0, 0)] == []
+    assert [len(calls) for _, _, calls in books.place(0.0, 2)] == [1, 1]
+    assert books.n_waiting == 4
+    assert sum(len(calls) for _, _, calls in books.place(0.0)) + books.n_waiting == 4
+
+
 @pytest.mark.parametrize(
     ("n_slots", "up", "messages", "room"),
     [

@@ -11,9 +11,10 @@ from cloudexec.errors import PayloadTooLarge
 from cloudexec.serialization.failures import load_failure
 from cloudexec.wire.control import DownCause
 from cloudexec.wire.envelope import Kind, Seal, new_key
-from cloudexec.wire.mail import LaneStop, Report, decode_report
+from cloudexec.wire.mail import LaneStop, Report, decode_report, encode_report
 from cloudexec.wire.messages import Batch, FunctionTraits, Outcome, PackedCall, PackedFunction, Verdict
 from cloudexec.worker.agent.books import Held, Work
+from cloudexec.worker.awslambda.room import OUTCOME_BYTES, Room
 from cloudexec.worker.awslambda.tally import Tally, fit
 
 FUNCTION = PackedFunction(b"f" * 32, FunctionTraits(), b"")
@@ -132,17 +133,63 @@ def test_a_new_batch_knows_nothing_of_the_one_before():
 
 
 @given(sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=8), most=st.integers(10_000, 60_000))
-def test_a_report_is_made_to_fit_by_replacing_the_largest(sizes, most):
+def test_in_a_report_that_must_fit_the_largest_make_room_and_only_what_is_too_large_alone_is_refused(sizes, most):
     seal = Seal(new_key())
     outcomes = [("lane", outcome(number, b"v" * size)) for number, size in enumerate(sizes, 1)]
     sealed = fit(seal, Report("w", 1, outcomes=outcomes), most)
     kind, body = seal.open(sealed)
-    found = decode_report(body).outcomes
+    found = decode_report(body)
     assert kind is Kind.REPORT
-    kept = [size for size, (_, one) in zip(sizes, found, strict=True) if one.verdict is Verdict.RETURNED]
-    replaced = [size for size, (_, one) in zip(sizes, found, strict=True) if one.verdict is Verdict.REFUSED]
-    assert len(sealed) <= most or not kept
-    assert not replaced or not kept or max(kept) <= min(replaced)
-    for _, one in found:
+    assert len(sealed) <= most
+    kept = {one.number for _, one in found.outcomes if one.verdict is Verdict.RETURNED}
+    refused = {one.number for _, one in found.outcomes if one.verdict is Verdict.REFUSED}
+    crowded = {stop.running_call for stop in found.down if stop.why == DownCause.CROWDED}
+    assert sorted([*kept, *crowded, *refused]) == list(range(1, len(sizes) + 1))
+    alone = {number: len(fit_of(seal, one)) <= most for one in outcomes for number in [one[1].number]}
+    assert refused <= {number for number, fits in alone.items() if not fits}
+    assert all(alone[number] for number in crowded | kept)
+    for _, one in found.outcomes:
         if one.verdict is Verdict.REFUSED:
             assert isinstance(load_failure(one.value, lambda ref: memoryview(b"")), PayloadTooLarge)
+
+
+def fit_of(seal: Seal, entry: tuple[str, Outcome]) -> bytes:
+    """A report with this outcome alone, however large."""
+    return seal.close(Kind.REPORT, encode_report(Report("w", 1, outcomes=[entry])))
+
+
+# --- room in an answer ---
+
+
+@given(sizes=st.lists(st.integers(0, 3_000), min_size=1, max_size=30), n_slots=st.integers(1, 4))
+def test_a_batch_never_comes_to_a_standstill_and_results_of_a_known_size_always_fit(sizes, n_slots):
+    room = Room(10_000, n_slots)
+    assert run_within(room, sizes, n_slots) > 0
+    assert 0 < run_within(room, sizes[:1] * 30, n_slots) <= 10_000
+
+
+def run_within(room: Room, sizes: list[int], n_slots: int) -> int:
+    """Run calls with results of these sizes, as the crew does; what those that were begun take."""
+    room.begin()
+    waiting, given, taken = list(sizes), [], 0
+    while True:
+        n_more = min(room.n_more(len(given)), n_slots - len(given), len(waiting))
+        given += [waiting.pop(0) for _ in range(n_more)]
+        if not given:
+            return taken
+        size = given.pop(0)
+        room.take(outcome(1, bytes(size)))
+        taken += size + OUTCOME_BYTES
+
+
+def test_while_nothing_is_known_each_slot_has_one_call_and_then_as_many_as_are_expected_to_fit():
+    room = Room(100 * OUTCOME_BYTES, 2)
+    room.begin()
+    assert (room.n_more(0), room.n_more(1), room.n_more(2)) == (2, 1, 0)
+    room.take(outcome(1, b""))
+    assert room.n_more(1) == 98
+    room.take(outcome(2, bytes(60 * OUTCOME_BYTES)))
+    assert room.n_more(0) == 0, "38 are left, and the next may take 61"
+    assert room.n_more(5) < 0
+    room.begin()
+    assert room.n_more(0) == 1, "what the batch before has shown"

@@ -271,10 +271,41 @@ def test_without_a_bucket_a_result_above_the_answer_s_limit_is_refused_and_its_n
     assert "bucket=" in values[2].remedy
 
 
-def test_the_largest_go_first(caller):
-    sizes = (2_000_000, 2_500_000, 1_500_000)
-    values = caller.values(caller.run(*(caller.call(deeds.text_of, size) for size in sizes)))
-    assert [isinstance(value, PayloadTooLarge) for value in values.values()] == [False, True, False]
+def test_without_a_bucket_calls_whose_results_might_not_fit_beside_the_others_are_not_begun(caller):
+    batch = [caller.call(deeds.text_of, size) for size in (2_000_000, 2_500_000, 1_500_000)]
+    report = caller.run(*batch)
+    assert [len(value) for value in caller.values(report).values()] == [2_000_000, 2_500_000]
+    assert report.requeued == [(batch[2].number, 1)]
+
+
+def test_without_a_bucket_many_small_results_do_not_make_a_large_one_fail(caller):
+    sizes = [100] * 20 + [3_900_000] * 3
+    calls_left, n_invocations = {caller.call(deeds.text_of, size).number: size for size in sizes}, 0
+    while calls_left:
+        batch = [caller.call(deeds.text_of, size) for size in calls_left.values()]
+        numbers = dict(zip([call.number for call in batch], calls_left, strict=True))
+        report = caller.run(*batch)
+        n_invocations += 1
+        for number, value in caller.values(report).items():
+            assert len(value) == calls_left.pop(numbers[number])
+        assert {stop.why for stop in report.down} <= {DownCause.CROWDED}
+    assert n_invocations <= 4
+
+
+def test_of_results_that_came_together_and_do_not_fit_together_one_is_told_as_lost(caller, tmp_path):
+    batch = [caller.call(meet_and_return, os.fspath(tmp_path), str(n), 3_000_000) for n in range(2)]
+    report = caller.run(*batch, n_slots=2)
+    (value,) = caller.values(report).values()
+    (stop,) = report.down
+    assert (len(value), stop.why) == (3_000_000, DownCause.CROWDED)
+    assert "3,000," in stop.last_words
+    again = caller.run(*(caller.call(deeds.text_of, 3_000_000) for _ in range(2)), n_slots=2)
+    assert (len(again.outcomes), len(again.requeued)) == (1, 1), "now the environment knows"
+
+
+def meet_and_return(directory: str, name: str, size: int) -> str:
+    deeds.meet(directory, name, 2)
+    return "x" * size
 
 
 # --- what calls see ---

@@ -25,6 +25,7 @@ from cloudexec.wire.control import DownCause
 from cloudexec.wire.mail import LaneStop, Report
 
 MORE_MEMORY: Final = "give the function more memory (MemorySize), or run such calls on ECSExecutor"
+_ALONE: Final = "give the executor a bucket=; or Retry(lost=1): such calls are tried again alone"
 _REPORT_LINE: Final = re.compile(r"Memory Size: (\d+) MB\s+Max Memory Used: (\d+) MB")
 # Lambda did not run it, and may later.
 _LATER: Final = frozenset(
@@ -162,7 +163,7 @@ def read_report(
         number = stop.killed_call or stop.running_call
         if number in open_calls:
             open_calls.discard(number)
-            alone = n_lost > 1 and stop.why == DownCause.LOST
+            alone = stop.why == DownCause.CROWDED or (n_lost > 1 and stop.why == DownCause.LOST)
             events.append(CallDown(lane, number, _slot_end(stop, timeout_s), alone))
     back = [number for number, _ in report.requeued if number in open_calls]
     open_calls.difference_update(back)
@@ -177,6 +178,9 @@ def read_report(
 
 def _slot_end(stop: LaneStop, timeout_s: float) -> LaneEnd:
     end = end_of(stop, MORE_MEMORY)
+    if stop.why == DownCause.CROWDED:
+        what = f"it has run, and its result did not fit into the answer: {stop.last_words}"
+        return end._replace(detail=what, error="EnvironmentLost", remedy=_ALONE)
     if stop.why != DownCause.DEADLINE:
         return end
     what = f"ran until the function's timeout of {timeout_s:g} s was near; {end.detail}"

@@ -102,6 +102,11 @@ class Books:
         return not self._backlog and not any(lane.held for lane in self.lanes.values())
 
     @property
+    def n_waiting(self) -> int:
+        """How many calls no lane has."""
+        return sum(map(len, self._backlog))
+
+    @property
     def is_homeless(self) -> bool:
         """Whether calls wait while there is no lane to name as their holder."""
         return bool(self._backlog) and not self.lanes
@@ -187,19 +192,22 @@ class Books:
         """A slot has come up."""
         self.lanes[lane] = Lane(lane, slot, self._max_tasks)
 
-    def place(self, now_s: float) -> list[Placement]:
-        """Give what waits to lanes that have nothing, divided evenly among them and those on their way."""
+    def place(self, now_s: float, most: int = UNLIMITED) -> list[Placement]:
+        """Give what waits to lanes that have nothing, divided evenly among them and those on their way; `most` calls
+        in all, as evenly."""
         idle = [lane for lane in self.lanes.values() if not lane.held and lane.quota > 0]
         if idle and self._backlog:
             self._divide(len(idle) + max(0, self.n_slots - len(self.lanes)))
-        placements = []
+        placements: list[Placement] = []
         for lane in idle:
-            if not self._backlog:
+            room = min(lane.quota, -(-most // (len(idle) - len(placements))))
+            if not self._backlog or room <= 0:
                 break
             piece = self._backlog.popleft()
-            if len(piece) > lane.quota:
-                self._backlog.appendleft(piece[lane.quota :])
-                piece = piece[: lane.quota]
+            if len(piece) > room:
+                self._backlog.appendleft(piece[room:])
+                piece = piece[:room]
+            most -= len(piece)
             lane.quota -= len(piece)
             lane.held.extend(piece)
             lane.since_s = now_s

@@ -18,7 +18,7 @@ from cloudexec.wire.control import DownCause, Setup
 from cloudexec.wire.envelope import Seal
 from cloudexec.wire.mail import LaneStop
 from cloudexec.wire.messages import Outcome, PackedCall, Verdict, encode_batch
-from cloudexec.worker.agent.books import NEVER, Books, Held, Work
+from cloudexec.worker.agent.books import NEVER, UNLIMITED, Books, Held, Work
 from cloudexec.worker.agent.place import say
 from cloudexec.worker.host.facts import (
     Answered,
@@ -112,13 +112,14 @@ class Slots:
         self._want_s = NEVER
         self.host.want_slots(self._books.n_slots)
 
-    def feed(self, now_s: float) -> None:
-        """Give idle slots what waits; take from busy ones what waits behind a long call; replace what has ended."""
+    def feed(self, now_s: float, most: int = UNLIMITED) -> None:
+        """Give idle slots what waits, `most` calls in all; take from busy ones what waits behind a long call; replace
+        what has ended."""
         if now_s >= self._want_s:
             self.start()
         if (lane := self._books.stuck(now_s, STUCK_S)) is not None:
             self._books.take_back(lane, self.host.recall(lane))
-        for lane, work, calls in self._books.place(now_s):
+        for lane, work, calls in self._books.place(now_s, most):
             batch = work.batch
             is_whole = len(calls) == len(batch.calls)
             body = bytes(work.body) if is_whole else encode_batch(calls, batch.python, batch.pickler)
@@ -144,6 +145,11 @@ class Slots:
                 if unstarted:
                     books.take_back(lane.id, self.host.recall(lane.id))
         return books.take_waiting() if n_running >= books.n_slots else []
+
+    def take_back(self) -> None:
+        """What waits behind calls that run is not given to anybody yet."""
+        for lane in list(self._books.lanes):
+            self._books.take_back(lane, self.host.recall(lane))
 
     def _look_after_supervisor(self, now_s: float) -> None:
         if self._books.is_empty or not self._books.lanes:

@@ -1,6 +1,7 @@
 """The slots of one run, and one batch at a time in them.
 
-Called by: environment.py, which keeps it; entry.py, jobs.py.   Calls: worker.agent, for slots and books; watch.py.
+Called by: environment.py, which keeps it; entry.py, jobs.py.   Calls: worker.agent, for slots and books; watch.py,
+           room.py.
 Time:      an environment is frozen between invocations, for minutes or hours. Nothing here goes by the clock across
            that: each batch has its own end, its own looks at the client's orders, and what happened to slots meanwhile
            is read before anything else.
@@ -23,6 +24,7 @@ from cloudexec.worker.agent.books import NEVER, Books, Work
 from cloudexec.worker.agent.slots import Slots
 from cloudexec.worker.awslambda.early import Early
 from cloudexec.worker.awslambda.request import TRACE_VARIABLE
+from cloudexec.worker.awslambda.room import Room
 from cloudexec.worker.awslambda.tally import Tally
 from cloudexec.worker.awslambda.watch import Watch
 from cloudexec.worker.host.process import Launch
@@ -36,7 +38,8 @@ MOST_IDLE: Final = 3  # invocations in a row that ended by the clock before a sl
 
 
 class Crew:
-    """`launch`: see Host. `setup`: for each supervisor, but for its id. `watch`: None if the run has no bucket."""
+    """`launch`: see Host. `setup`: for each supervisor, but for its id. `watch`: None if the run has no bucket. `room`:
+    what must fit into an answer; None if that can be stored."""
 
     def __init__(
         self,
@@ -45,11 +48,13 @@ class Crew:
         worker: str,
         launch: Callable[[], Launch],
         watch: Watch | None,
+        room: Room | None = None,
     ) -> None:
         self._seal = Seal(bytes.fromhex(setup.key_hex))
         self._worker = worker
         self._watch = watch
-        self.tally = Tally()
+        self._room = room
+        self.tally = Tally(room)
         self._books = Books(n_slots, setup.max_tasks_per_child)
         self._slots = Slots(
             self._books,
@@ -155,7 +160,26 @@ class Crew:
             self._stop_calls(now_s)
         if self._early is not None and not self._ending and now_s >= self._early.next_s:
             self._tell_early(self._early, now_s)
-        slots.feed(now_s)
+        if self._room is None:
+            slots.feed(now_s)
+        else:
+            self._feed_within(self._room, now_s)
+
+    def _feed_within(self, room: Room, now_s: float) -> None:
+        """Give slots no more than what an answer has room for; what is left when it is full is given back. Until it is
+        known that all has room, slots are given one call at a time."""
+        books = self._books
+        given = [len(lane.held) for lane in books.lanes.values()]
+        if 0 <= room.n_more(sum(given)) >= books.n_waiting:
+            self._slots.feed(now_s)
+            return
+        if max(given, default=0) > 1:
+            self._slots.take_back()
+            given = [len(lane.held) for lane in books.lanes.values()]
+        n_more = room.n_more(sum(given))
+        if n_more <= 0 and not any(given):
+            self.tally.given_back(books.take_waiting())
+        self._slots.feed(now_s, max(0, min(n_more, given.count(0))))
 
     def _look_for_an_end(self, now_s: float) -> None:
         watch = self._watch

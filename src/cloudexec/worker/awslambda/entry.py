@@ -13,15 +13,13 @@ from typing import Any
 
 from cloudexec.errors import AwsError, CloudexecError, SettingsError, SignatureError, VersionMismatch, WireError
 from cloudexec.wire.envelope import Kind, Seal
-from cloudexec.wire.invocation import MOST_PAYLOAD, Answer, Event, decode_event, encode_answer, is_ours
+from cloudexec.wire.invocation import MOST_SEALED, Answer, Event, decode_event, encode_answer, is_ours
 from cloudexec.wire.mail import Report, encode_report
 from cloudexec.wire.messages import Batch, decode_batch
 from cloudexec.worker.agent.place import say
 from cloudexec.worker.awslambda.environment import ENVIRONMENT, Environment
 from cloudexec.worker.awslambda.request import Request, read_context
 from cloudexec.worker.awslambda.tally import fit
-
-_MOST_SEALED = (MOST_PAYLOAD - 64) // 4 * 3  # base64 adds a third
 
 
 def handle(event: Mapping[str, Any], context: Any, environment: Environment = ENVIRONMENT) -> dict[str, Any]:
@@ -104,9 +102,9 @@ def _answer(said: Event, report: Report, request: Request, environment: Environm
     """The report, in the answer if it fits."""
     seal = Seal(said.key)
     sealed = seal.close(Kind.REPORT, encode_report(report))
-    if len(sealed) <= _MOST_SEALED:
+    if len(sealed) <= MOST_SEALED:
         return Answer(report=sealed)
-    remedy = None
+    why = ""
     if said.settings.bucket:
         name = f"answers/{request.id}"
         try:
@@ -114,8 +112,8 @@ def _answer(said: Event, report: Report, request: Request, environment: Environm
             return Answer(stored=name)
         except AwsError as error:
             say(f"cannot store the answer: {error}")
-            remedy = f"it could not be stored in the bucket either: {error.what}"
-    return Answer(report=fit(seal, report, _MOST_SEALED, remedy))
+            why = error.what
+    return Answer(report=fit(seal, report, MOST_SEALED, why))
 
 
 def _refused(error: CloudexecError) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 import cloudexec
 from cloudexec.wire.envelope import Seal, new_key
-from cloudexec.wire.invocation import Event, InvocationSettings
+from cloudexec.wire.invocation import MOST_SEALED, Event, InvocationSettings
 from cloudexec.worker.agent.couriers import Courier, Inbox
 from cloudexec.worker.agent.place import age_of_process_s, say
 from cloudexec.worker.awslambda.caches import Caches
 from cloudexec.worker.awslambda.crew import Crew, setup_of
 from cloudexec.worker.awslambda.early import Early
 from cloudexec.worker.awslambda.request import HIDDEN_VARIABLES, Request
+from cloudexec.worker.awslambda.room import Room
 from cloudexec.worker.awslambda.watch import Watch
 from cloudexec.worker.host.process import Launch
 from cloudexec.worker.stores import open_store, s3_place
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cloudexec.transport.account import Client
 
 _NO_LIMIT: Final = 1 << 62
+_ANSWER_BYTES: Final = 16_384  # what a report takes besides its outcomes, and more
 _Identity = tuple[bytes, InvocationSettings]
 
 
@@ -85,7 +87,8 @@ class Environment:
             inline_bytes=settings.inline_bytes if place else _NO_LIMIT,
         )
         watch = self._watch_for(settings, Seal(key)) if place else None
-        self._crew = Crew(setup, settings.n_slots, self.worker, self._launch, watch)
+        room = None if place else Room(MOST_SEALED - _ANSWER_BYTES, settings.n_slots)
+        self._crew = Crew(setup, settings.n_slots, self.worker, self._launch, watch, room)
         self._identity = identity
         self._crew.start()
         say(f"serves run {settings.run_id} with {settings.n_slots} slots after {time.monotonic() - began_s:.3f} s")

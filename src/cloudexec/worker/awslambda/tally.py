@@ -15,14 +15,17 @@ from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.mail import LaneStop, Report, encode_report
 from cloudexec.wire.messages import Batch, Outcome, Verdict
 from cloudexec.worker.agent.books import Held, Work
+from cloudexec.worker.awslambda.room import Room
 
 _NOTHING: Final = Batch([], (0, 0), "")
+_STORABLE: Final = "see that the function's role may put objects below the run's prefix, and that S3 can be reached"
 
 
 class Tally:
-    """One batch at a time; see worker.agent.slots.Told."""
+    """One batch at a time; see worker.agent.slots.Told. `room`: is told what ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = room
         self.begin(_NOTHING)
 
     def begin(self, batch: Batch) -> None:
@@ -37,6 +40,8 @@ class Tally:
         self._ending = ""
         self._why = ""
         self.leaving = ""
+        if self._room is not None:
+            self._room.begin()
 
     # --- what slots tell ---
 
@@ -57,6 +62,8 @@ class Tally:
         """An attempt is over."""
         if self._is_open(outcome.number):
             self._outcomes[outcome.number] = lane, outcome
+            if self._room is not None:
+                self._room.take(outcome)
 
     def dropped(self, held: Held) -> None:
         """A call was struck off before it started: it is given back."""
@@ -132,29 +139,51 @@ class Tally:
         return number in self._attempts and not any(number in some for some in over)
 
 
-def fit(seal: Seal, report: Report, most_bytes: int, remedy: str | None = None) -> bytes:
-    """The sealed report; outcomes that make it longer than `most_bytes` are replaced by what says so, the largest
-    first."""
-    outcomes = list(report.outcomes)
-    by_size = sorted(range(len(outcomes)), key=lambda index: _size(outcomes[index][1]))
-    while len(sealed := seal.close(Kind.REPORT, encode_report(report._replace(outcomes=outcomes)))) > most_bytes:
-        excess = len(sealed) - most_bytes
-        if not by_size:
+def fit(seal: Seal, report: Report, most_bytes: int, why: str = "") -> bytes:
+    """The sealed report in `most_bytes`. `why`: it could not be stored, if there is a place for that.
+
+    An outcome that would not fit alone is replaced by what says so. What only does not fit beside the others is told as
+    lost, the largest first: alone, it will fit.
+    """
+    sealed = _sealed(seal, report)
+    if len(sealed) <= most_bytes:
+        return sealed
+    outcomes, down = list(report.outcomes), list(report.down)
+    for index, (lane, outcome) in enumerate(outcomes):
+        alone = report._replace(outcomes=[(lane, outcome)], down=[], requeued=[])
+        if _size(outcome) > most_bytes // 2 and len(_sealed(seal, alone)) > most_bytes:
+            outcomes[index] = lane, _refused(outcome, why)
+    largest_first = sorted(outcomes, key=lambda entry: -_size(entry[1]))
+    for entry in largest_first:
+        sealed = _sealed(seal, report._replace(outcomes=outcomes, down=down))
+        if len(sealed) <= most_bytes:
             break
-        while by_size and excess > 0:
-            lane, outcome = outcomes[index := by_size.pop()]
-            outcomes[index] = lane, _refused(outcome, remedy)
-            excess -= _size(outcome)
-    return sealed
+        outcomes.remove(entry)
+        down.append(_crowded(*entry, why))
+    return _sealed(seal, report._replace(outcomes=outcomes, down=down))
+
+
+def _sealed(seal: Seal, report: Report) -> bytes:
+    return seal.close(Kind.REPORT, encode_report(report))
 
 
 def _size(outcome: Outcome) -> int:
     return len(outcome.value) + len(outcome.out)
 
 
-def _refused(outcome: Outcome, remedy: str | None) -> Outcome:
+def _crowded(lane: str, outcome: Outcome, why: str) -> LaneStop:
+    words = f"{_size(outcome):,} bytes, beside the results of other calls{_because(why)}"
+    return LaneStop(lane, 0, DownCause.CROWDED, 0, outcome.number, words, [])
+
+
+def _refused(outcome: Outcome, why: str) -> Outcome:
     from cloudexec.serialization.failures import pack_failure
 
     kind = "result" if outcome.verdict is Verdict.RETURNED else "exception"
     what = f"the call's {kind} and output take {_size(outcome):,} bytes, more than an invocation's answer carries"
-    return outcome._replace(verdict=Verdict.REFUSED, value=pack_failure(PayloadTooLarge(what, remedy=remedy)), out=b"")
+    error = PayloadTooLarge(f"{what}{_because(why)}", remedy=_STORABLE if why else None)
+    return outcome._replace(verdict=Verdict.REFUSED, value=pack_failure(error), out=b"")
+
+
+def _because(why: str) -> str:
+    return f"; the answer could not be stored in the bucket: {why}" if why else ""

@@ -75,6 +75,7 @@ _WHY: Final = {
     DownCause.STOPPED: "was killed because the call was stopped",
     DownCause.FROZEN: "was suspended (SIGSTOP) and therefore killed",
     DownCause.LOST: "ended with its supervisor",
+    DownCause.CROWDED: "has run the call, whose result did not fit into the answer",
     DownCause.OUT_OF_MEMORY: "was killed by the kernel because memory ran out",
 }
 
