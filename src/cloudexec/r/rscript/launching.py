@@ -53,9 +53,11 @@ class Started(NamedTuple):
     environment: Mapping[str, str]
 
 
-def start(command: Sequence[str], place: Place, packages: tuple[str, ...], *, dies_with_thread: bool) -> Started:
+def start(
+    command: Sequence[str], place: Place, packages: tuple[str, ...], *, dies_with_thread: bool, warms: bool
+) -> Started:
     """Start it. command: what ends in running start.R. dies_with_thread: the kernel kills it when the thread that calls
-    this ends, on Linux.
+    this ends, on Linux. warms: everything of the packages is loaded at once, for processes that are forked from it.
 
     Errors: RMissing, RPackageMissing, RError for a package that does not load.
     """
@@ -71,7 +73,7 @@ def start(command: Sequence[str], place: Place, packages: tuple[str, ...], *, di
             stdin=subprocess.DEVNULL,
             stdout=stdout_write,
             stderr=stderr_write,
-            env=surroundings(before, place.temporary) | _settings(place, packages, control_read, status_write),
+            env=surroundings(before, place.temporary) | _settings(place, packages, control_read, status_write, warms),
             pass_fds=(control_read, status_write),
         )
     except OSError as error:
@@ -126,7 +128,7 @@ def _prelude(dies_with_thread: bool) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _PRELUDE, str(os.getpid()), die]
 
 
-def _settings(place: Place, packages: tuple[str, ...], control: int, status: int) -> dict[str, str]:
+def _settings(place: Place, packages: tuple[str, ...], control: int, status: int, warms: bool) -> dict[str, str]:
     """What start.R reads, and removes from its environment."""
     return {
         "CLOUDEXEC_R_CONTROL": str(control),
@@ -134,6 +136,7 @@ def _settings(place: Place, packages: tuple[str, ...], control: int, status: int
         "CLOUDEXEC_R_SCRATCH": place.path,
         "CLOUDEXEC_R_PACKAGES": " ".join(packages),
         "CLOUDEXEC_R_HERE": str(_HERE),
+        "CLOUDEXEC_R_WARM": "yes" if warms else "",
     }
 
 

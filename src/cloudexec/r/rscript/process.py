@@ -61,7 +61,7 @@ class RProcess:
         in_main = threading.current_thread() is threading.main_thread()
         dies = isolation == "process" or (isolation == "session" and in_main)
         try:
-            self._r = start(command, self.place, packages, dies_with_thread=dies)
+            self._r = start(command, self.place, packages, dies_with_thread=dies, warms=isolation == "fork")
         except BaseException:
             self.place.remove()
             raise

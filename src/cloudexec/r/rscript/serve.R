@@ -71,7 +71,7 @@ load_packages <- function() {
   if (length(absent)) return(paste(c("absent", absent), collapse = " "))
   tryCatch({
     attach_packages(packages)
-    warm(setdiff(loadedNamespaces(), setdiff(OUR_NAMESPACES, "compiler")))
+    if (nzchar(settings[["WARM"]])) warm(setdiff(loadedNamespaces(), setdiff(OUR_NAMESPACES, "compiler")))
     ""
   }, packageNotFoundError = function(e) paste("absent", e$package),
      error = function(e) paste("broken", gsub("\n", " ", conditionMessage(e))))
