@@ -38,7 +38,7 @@ CONTAINER_FOLDERS = (
     "tests/worker/awslambda/",
 )
 IN_CONTAINERS = ("ecs", "lambda")  # kinds of executors, in tests/specs/executors.py
-SAME_EVERYWHERE = ("tests/simulation/", "tests/benchmarks/")
+SAME_EVERYWHERE = ("tests/simulation/", "tests/benchmarks/", "tests/r/engine/", "tests/r/foreach/", "tests/r/rpy2/")
 
 
 def kind_of(item: pytest.Item) -> str:

@@ -8,12 +8,12 @@ import pytest
 from cloudexec.r import engines
 from cloudexec.r.engines import Reply, Request
 
-# "process" runs the same loop in a new R: test_processes.py, tests/r/rpy2/test_engine.py
+# "process" runs the same loop in a new R, and rpy2's "session" the same code as its "fork": test_processes.py,
+# tests/r/rpy2/test_engine.py
 ENGINES = [
     "rscript-fork",
     "rscript-session",
     pytest.param("rpy2-fork", marks=pytest.mark.r("rpy2")),
-    pytest.param("rpy2-session", marks=pytest.mark.r("rpy2")),
 ]
 SETTINGS = {"packages", "timeout_s", "returns", "seed", "env", "outputs", "kind", "name"}
 
