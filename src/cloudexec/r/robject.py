@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from pickle import PickleBuffer
 from typing import Any
@@ -15,6 +16,12 @@ from typing import Any
 from cloudexec.errors import RConversionError
 
 _MAGIC = b"X\n"
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
+_OTHERS = {  # what R writes, too
+    b"RD": "save() or save.image() wrote it; write one object with saveRDS()",
+    b"A\n": "it is in the format of text; write it with saveRDS(…, ascii = FALSE)",
+    b"B\n": "it is in the byte order of the machine; write it with saveRDS()",
+}
 _HEAD_LINES = 12
 _BULKY = 10.0  # bytes that travel, for each byte that R counts
 
@@ -35,7 +42,8 @@ class RObject:
 
     def __post_init__(self) -> None:
         if self.data[:2] != _MAGIC:
-            raise RConversionError(f"{self.data[:8]!r}… is no RDS stream, which begins with {_MAGIC!r}")
+            what = f"{self.data[:8]!r}… is no RDS stream, which begins with {_MAGIC!r}"
+            raise RConversionError(what, remedy=_OTHERS.get(self.data[:2], "write it with R's saveRDS()"))
 
     def __repr__(self) -> str:
         lines = self.head.splitlines()
@@ -68,7 +76,7 @@ class RObject:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RObject:
-        """What R's `saveRDS` wrote; compressed by gzip, bzip2 or xz, or not."""
+        """What R's `saveRDS` wrote; compressed by gzip, bzip2 or xz, or not. Errors: RConversionError, OSError."""
         return cls(data=_expanded(Path(path).read_bytes()))
 
 
@@ -102,17 +110,12 @@ def _rebuilt(data: Any, r_class: tuple[str, ...], r_size: float, head: str, sess
 
 
 def _expanded(data: bytes) -> bytes:
-    """The stream inside a file."""
-    if data[:2] == b"\x1f\x8b":
-        import gzip
-
-        return gzip.decompress(data)
-    if data[:3] == b"BZh":
-        import bz2
-
-        return bz2.decompress(data)
-    if data[:6] == b"\xfd7zXZ\x00":
-        import lzma
-
-        return lzma.decompress(data)
-    return data
+    """The stream inside a file. Errors: RConversionError for a file that is damaged."""
+    module = next((module for magic, module in _COMPRESSED.items() if data.startswith(magic)), None)
+    if module is None:
+        return data
+    try:
+        expanded: bytes = import_module(module).decompress(data)
+    except Exception as error:  # each of them has errors of its own
+        raise RConversionError(f"the file is damaged: {error}", remedy="write it again with saveRDS()") from error
+    return expanded

@@ -62,7 +62,10 @@ class R:
 
     def __post_init__(self) -> None:
         if not isinstance(self.code, str) or not self.code.strip():
-            raise SettingsError(f"R code must be text, not {self.code!r}", remedy='e.g. R("function(x) x + 1")')
+            what = "R code must be text" if self.name == "<R>" else f"{self.name} has no R code: it must be text"
+            raise SettingsError(f"{what}, not {self.code!r}", remedy='e.g. R("function(x) x + 1")')
+        if "\0" in self.code:
+            raise SettingsError(f"the R code has a NUL character at {self.code.index(chr(0))}", remedy="remove it")
         for setting, known in _CHOICES.items():
             if (given := getattr(self, setting)) not in known:
                 raise SettingsError(f"{setting}={given!r} is unknown", remedy=f"give one of {', '.join(known)}")
@@ -98,7 +101,9 @@ class R:
     @classmethod
     def check(cls, executor: Executor | None = None, packages: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
         """What R there is where the executor runs calls (or here): version, BLAS, locale, and versions of packages,
-        None for one that is missing. Errors: RMissing."""
+        None for one that is missing. Errors: RMissing, SettingsError."""
+        if executor is not None and not callable(getattr(executor, "submit", None)):
+            raise SettingsError(f"{executor!r} is no executor", remedy='e.g. R.check(executor, ["lme4"])')
         wanted = list(_names(packages, "packages"))
         look = cls(_LOOK, name="R.check", **settings)
         found: dict[str, Any] = look(wanted) if executor is None else executor.submit(look, wanted).result()

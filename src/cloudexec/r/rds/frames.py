@@ -1,6 +1,6 @@
 """pandas' frames, series and categoricals become data frames, vectors and factors.
 
-Called by: describing.py.   Calls: arrays.py for what NumPy holds, nodes, scans.
+Called by: describing.py.   Calls: arrays.py for what NumPy holds, nodes, scans; describing.py for what lists hold.
 pandas means "missing" by NaN, therefore NaN is NA here, while in bare arrays it stays NaN.
 """
 
@@ -12,7 +12,10 @@ from typing import Any, NoReturn
 from cloudexec.r.rds import arrays, codes, nodes, scans, strings
 from cloudexec.r.rds.faults import refuse
 from cloudexec.r.rds.nodes import Node
+from cloudexec.r.robject import RObject
 
+_COMPOSITE = (list, tuple, dict, bytes, RObject)
+_COMPOSITE_NAMES = frozenset({"ndarray", "DataFrame", "Series"})
 _TO_NULLABLE = {"i": "Int64", "u": "UInt64", "f": "Float64", "b": "boolean"}
 
 
@@ -64,7 +67,23 @@ def vector(column: Any, path: str) -> Node:
         return _nullable(column, path)
     if not isinstance(column.to_numpy().dtype, type(dtype)):
         refuse(f"R has no counterpart of the dtype {dtype}", path, "pass .astype(object), or a plain dtype")
-    return arrays.vector(column.to_numpy(), path, missing=None, nan_is_na=True)
+    values = column.to_numpy()
+    if values.dtype == object and scans.remembered(values, ("composite",), lambda: _is_composite(values)):
+        return _list_column(values, path)
+    return arrays.vector(values, path, missing=None, nan_is_na=True)
+
+
+def _is_composite(values: Any) -> bool:
+    """Whether there are elements that no vector of R's has."""
+    kinds = set(map(type, values.tolist()))
+    return any(issubclass(kind, _COMPOSITE) or kind.__name__ in _COMPOSITE_NAMES for kind in kinds)
+
+
+def _list_column(values: Any, path: str) -> Node:
+    """Lists, arrays, fitted models: a column that is a list."""
+    from cloudexec.r.rds.describing import describe  # which calls us
+
+    return nodes.listed([describe(value, f"{path}[{row}]", 1) for row, value in enumerate(values.tolist())])
 
 
 def _nullable(column: Any, path: str) -> Node:

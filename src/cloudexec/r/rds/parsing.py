@@ -1,6 +1,6 @@
 """The bytes of a stream become items: R objects as they stand there, numbers still in their bytes.
 
-Called by: rds.loads.   Calls: codes, strings.
+Called by: rds.loads.   Calls: codes, strings, compact.
 Everything is read, whatever it is, and nothing is evaluated. Errors are ValueErrors; no length is believed before the
 bytes are seen to be there.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloudexec.r.rds import codes, strings
+from cloudexec.r.rds import codes, compact, strings
 
 _WORD = struct.Struct(">I")
 _LEAST_ITEM_BYTES: Final = 4
@@ -206,6 +206,32 @@ class _Stream:
     def _s4(self, sexp: int, flags: int, depth: int) -> Item:
         return Item(sexp)
 
+    def _compact(self, sexp: int, flags: int, depth: int) -> Item:
+        """A vector that is described: what kind of, its description, its attributes."""
+        kind, *_ = self._elements(depth) or [NULL]
+        if kind.sexp != codes.SYMBOL:
+            raise ValueError("a compact vector is of no kind")
+        first = self.word()
+        self.at -= 4
+        state = self._elements(depth) if first & 0xFF == codes.PAIRLIST else [self.read(depth + 1)]
+        item = Item(*compact.expanded(kind.values, state))
+        item.attributes = {**(state[0].attributes if kind.values.startswith("wrap_") else {}), **self.attributes(depth)}
+        return item
+
+    def _elements(self, depth: int) -> list[Item]:
+        """Those of a pairlist, and what stands in the place of its end."""
+        found: list[Item] = []
+        while (flags := self.word()) != codes.NULL:
+            if flags & 0xFF != codes.PAIRLIST:
+                self.at -= 4
+                return [*found, self.read(depth + 1)]
+            if flags & codes.HAS_ATTRIBUTES:
+                self.read(depth + 1)
+            if flags & codes.HAS_TAG:
+                self.read(depth + 1)
+            found.append(self.read(depth + 1))
+        return found
+
     def _remember(self, item: Item) -> Item:
         self._referable.append(item)
         return item
@@ -218,6 +244,7 @@ _WITHOUT_ATTRIBUTES: Final = _PAIRS | {  # behind them; in a reference the flag'
     codes.REFERENCE,
     codes.SYMBOL,
     codes.ENVIRONMENT,
+    codes.ALTREP,
     codes.PACKAGE,
     codes.NAMESPACE,
     codes.PERSISTENT,
@@ -236,4 +263,5 @@ _READERS: Final[dict[int, Callable[[_Stream, int, int, int], Item]]] = {
     codes.POINTER: _Stream._pointer,
     codes.WEAKREF: _Stream._weak,
     codes.S4: _Stream._s4,
+    codes.ALTREP: _Stream._compact,
 }

@@ -266,7 +266,7 @@ one_line <- function(call) {
 
 wrap <- function(x, path, returns) {
   if (is.null(x)) return(NULL)
-  if (returns == "object") return(opaque(x, path))
+  if (returns == "object") return(opaque(x, path, may_die = TRUE))
   made <- plain(x, path, returns)
   if (!is.null(made)) return(made)
   if (returns == "plain") refuse(paste0("an object of class ", paste(class(x), collapse = "/"), " is no plain data"), path)
@@ -332,25 +332,38 @@ utf8 <- function(x) {
   if (is.character(x)) enc2utf8(x) else if (is.list(x)) { x[] <- lapply(x, utf8); x } else x
 }
 
-opaque <- function(x, path) {
+opaque <- function(x, path, may_die = FALSE) {
   found <- is_mark <- FALSE
+  harmless <- DEAD
   bytes <- serialize(x, NULL, xdr = TRUE, version = 2L, refhook = function(ref) {
     is_pointer <- typeof(ref) == "externalptr"
     # A data.table has a pointer to R's NULL, in which there is one to the table itself: both may die.
     is_inside <- is_mark
     is_mark <<- is_pointer && !is_inside && address(ref) == address_of_null()
-    if (is_pointer && !is_inside && !is_mark && !address(ref) %in% DEAD) found <<- TRUE
+    if (is_pointer && !is_inside && !is_mark && !address(ref) %in% harmless) found <<- TRUE
+    if (typeof(ref) == "environment") harmless <<- c(harmless, replaceable(ref))
     NULL
   })
-  if (found) {
+  if (found && !may_die) {
     refuse(paste0("an object of class ", paste(class(x), collapse = "/"), " holds an external pointer or a connection, ",
-                  "which is dead in any other process; return what it stands for"), path)
+                  "which is dead in any other process; return what it stands for (or, if it can do without, ",
+                  'the object as it is: returns = "object")'), path)
   }
   structure(bytes, class = OPAQUE, r_class = as.character(class(x)), r_size = as.numeric(utils::object.size(x)),
             r_head = head_of(x, length(bytes)), r_session = session())
 }
 
 DEAD <- c("<pointer: (nil)>", "<pointer: 0x0>")   # dead already, it can do no more harm
+
+# Pointers in a reference object (setRefClass) that may die: the mark of its class, with which nothing is done but
+# comparing, and lme4's, which makes them anew where it finds them dead.
+replaceable <- function(env) {
+  definition <- get0(".refClassDef", env, inherits = FALSE)
+  if (is.null(definition)) return(NULL)
+  found <- list(attr(definition, "versionKey"))
+  if (identical(attr(attr(definition, "className"), "package"), "lme4")) found[[2L]] <- get0(".->Ptr", env, inherits = FALSE)
+  vapply(Filter(function(each) typeof(each) == "externalptr", found), address, "")
+}
 
 address <- function(pointer) utils::capture.output(print.default(pointer))[1L]
 
