@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -129,6 +132,30 @@ def test_a_list_column_names_the_place_of_what_it_refuses() -> None:
     with pytest.raises(RConversionError) as caught:
         R("function(d) d")(pd.DataFrame({"x": [[1], [2, {3}]]}))
     assert caught.value.path == "args[0]['x'][1][1]"
+
+
+# --- Ctrl-C in a terminal or a notebook reaches R, too ---------------------------------------------------------
+
+_INTERRUPTED = """
+from cloudexec import R
+try:
+    R("cat('running'); Sys.sleep(60)")()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print(R("1 + 1")(), R("2 + 2")(), flush=True)
+"""
+
+
+def test_the_calls_after_ctrl_c_are_unharmed() -> None:
+    """The resident R hears of it while it waits; no forked child may inherit that."""
+    command = [sys.executable, "-u", "-c", _INTERRUPTED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as python:
+        assert python.stdout is not None
+        assert python.stdout.read(len("running")) == "running"
+        os.killpg(python.pid, signal.SIGINT)
+        rest, _ = python.communicate(timeout=30)
+    assert rest.split() == ["interrupted", "2.0", "4.0"]
+    assert python.returncode == 0
 
 
 # --- words for slips -------------------------------------------------------------------------------------

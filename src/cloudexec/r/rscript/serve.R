@@ -101,9 +101,13 @@ main <- function() {
   unlink(settings[["SCRATCH"]], recursive = TRUE)
 }
 
+# One that came meanwhile would wait here for the first forked child, and end that in its place.
+forget_interrupts <- function() tryCatch(allowInterrupts(Sys.sleep(0)), interrupt = function(e) NULL)
+
 listen <- function() {
   child <- NULL
   while (length(line <- hear())) {
+    forget_interrupts()
     words <- strsplit(line, " ", fixed = TRUE)[[1L]]
     call_number <<- words[2L]
     if (words[1L] == "run") {
