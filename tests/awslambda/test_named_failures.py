@@ -5,6 +5,7 @@ The promise: no future hangs (docs/guarantees.md, 1). What a payload without a b
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -228,6 +229,37 @@ def test_a_result_that_cannot_be_stored_is_an_error_of_its_call_alone(new_execut
     assert isinstance(error, errors.CloudexecError)
     assert "not authorized" in str(error)
     assert executor.submit(double, 5).result(SOON) == 10
+
+
+def test_events_of_a_function_that_cannot_report_fail_at_once_by_name_and_others_run(new_executor, new_function, aws):
+    """Otherwise their client would wait for hours: nobody hears what an Event's invocation answers."""
+    executor = new_executor(1, function=new_function())
+    assert executor.submit(double, 4).result(SOON) == 8
+    rule = aws.faults.error("AccessDenied", "not authorized", status=403, service="s3", operation="PutObject")
+    error = executor.with_options(timeout_s=600).submit(double, 1).exception(SOON)
+    assert type(error) is errors.AccessDenied
+    assert "not authorized" in error.what
+    assert re.search(r"s3:PutObject on arn:aws:s3:::.*/cloudexec/runs/\* to the function's role arn:aws", error.remedy)
+    assert executor.submit(double, 5).result(SOON) == 10
+    aws.faults.clear(rule)
+    assert executor.with_options(timeout_s=600).submit(double, 6).result(SOON) == 12, "asked again, and mended"
+
+
+def test_events_without_a_bucket_to_report_into_fail_at_once_by_name(new_executor):
+    error = new_executor(1, bucket="nope").with_options(timeout_s=600).submit(abs, -1).exception(SOON)
+    assert isinstance(error, errors.AwsError)
+    assert "ListObjects" in error.what
+    assert error.code == "NoSuchBucket"
+    assert "correct bucket=" in error.remedy
+
+
+def test_a_bucket_that_was_never_needed_and_is_not_there_is_told_at_the_end(new_executor, caplog):
+    executor = new_executor(1, bucket="nope")
+    assert executor.submit(abs, -4).result(SOON) == 4
+    executor.shutdown()
+    (told,) = [each.getMessage() for each in caplog.records if "nope" in each.getMessage()]
+    assert "there is no bucket nope" in told
+    assert "left" not in told
 
 
 def test_an_event_that_lambda_refuses_is_told_like_any_other_refusal(new_executor, aws):

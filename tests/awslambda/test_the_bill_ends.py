@@ -133,17 +133,30 @@ def test_terminating_leaves_nothing_although_calls_and_events_run(new_executor, 
 
 
 def test_short_calls_share_invocations_and_an_idle_executor_asks_for_nothing(new_executor, aws):
-    executor = new_executor(2)
+    """Where a batch takes a second (on a machine that is busy) the client shows that it lives, twice a minute, and both
+    sides look at objects every few seconds; that is no request for each call."""
+    executor = new_executor(2, tuning={})
     assert executor.submit(abs, -1).result(SOON) == 1
-    aws.forget_requests()
-    futures = [executor.submit(abs, -x) for x in range(2000)]
-    assert [future.result(SOON) for future in futures] == list(range(2000))
-    asked = aws.requests()
-    assert asked["lambda", "Invoke"] <= 40
-    assert {service for service, _ in asked} == {"lambda"}, f"{asked}: what is small needs no object"
-    aws.forget_requests()
-    time.sleep(1.0)
-    assert not aws.requests()
+    aws.record_requests()
+    try:
+        began_s = time.monotonic()
+        futures = [executor.submit(abs, -x) for x in range(2000)]
+        assert [future.result(SOON) for future in futures] == list(range(2000))
+        took_s = time.monotonic() - began_s
+        asked = aws.recorded_requests()
+        aws.forget_requests()
+        time.sleep(1.0)
+        idle = aws.recorded_requests()
+    finally:
+        aws.record_requests(on=False)
+        aws.forget_requests()
+    assert sum(request["operation"] == "Invoke" for request in asked) <= 40
+    objects = [request["path"] for request in asked if request["service"] == "s3"]
+    needless = [path for path in objects if any(kind in path for kind in ("/blobs/", "/batches/", "/answers/"))]
+    assert not needless, "what is small needs no object"
+    assert len(objects) <= 10 * max(0.0, took_s - 0.9), "a batch that is over within a second asks S3 for nothing"
+    assert {request["path"].rpartition("/")[2] for request in idle} <= {"control"}
+    assert len(idle) <= 1
 
 
 def test_a_long_call_costs_a_look_in_each_interval_and_no_more(new_executor, aws):

@@ -45,6 +45,13 @@ def test_so_does_the_place_of_a_stored_one(settings, stored, name):
     assert (event.batch, event.stored, event.name) == (b"", stored, name)
 
 
+@given(SETTINGS, NAMES)
+def test_so_does_the_name_under_which_a_claim_is_tried(settings, name):
+    event = decode_event(json.loads(EventHead(KEY, settings).with_probe(name)))
+    assert (event.key, event.settings, event.probe) == (KEY, settings, name)
+    assert (event.batch, event.stored, event.name) == (b"", "", "")
+
+
 @given(
     st.one_of(
         st.binary(max_size=500).map(lambda report: Answer(report=report)),

@@ -75,7 +75,7 @@ def target_of(service: str, region: str, bucket: str, endpoint: str) -> Target:
     if service == "s3" and (":" in bucket or "/" in bucket or bucket.endswith(("--x-s3", ".mrap"))):
         raise SettingsError(
             f"bucket {bucket!r} is an access point or directory bucket",
-            remedy='use a plain bucket, or transport="boto3"',
+            remedy="use a general purpose bucket, by its own name",
         )
     if _IN_NO_PATH(bucket):  # it stands in the request's first line as it is
         raise SettingsError(f"{bucket!r} is not the name of a bucket")

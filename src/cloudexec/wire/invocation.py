@@ -52,7 +52,8 @@ class InvocationSettings(NamedTuple):
 
 class Event(NamedTuple):
     """A payload. Either `batch` (sealed) or `stored` (its name in the store) is given. name: of an Event invocation.
-    early: under which name the batch may tell before its end; empty if nobody would look."""
+    early: under which name the batch may tell before its end; empty if nobody would look. probe: there is no batch;
+    see whether an event could write its claim."""
 
     key: bytes
     settings: InvocationSettings
@@ -60,6 +61,7 @@ class Event(NamedTuple):
     stored: str = ""
     name: str = ""
     early: str = ""
+    probe: str = ""
 
 
 class Answer(NamedTuple):
@@ -87,6 +89,10 @@ class EventHead:
         """A payload that says where the batch lies."""
         return b"".join((self._head, b',"stored":', json.dumps(stored).encode(), _named(name, early), b"}"))
 
+    def with_probe(self, name: str) -> bytes:
+        """A payload without a batch; the claim that is tried bears the name."""
+        return b"".join((self._head, b',"probe":', json.dumps(name).encode(), b"}"))
+
 
 def _named(name: str, early: str) -> bytes:
     said = {key: text for key, text in (("event", name), ("early", early)) if text}
@@ -111,6 +117,7 @@ def decode_event(event: Mapping[str, Any]) -> Event:
             stored=str(event.get("stored", "")),
             name=str(event.get("event", "")),
             early=str(event.get("early", "")),
+            probe=str(event.get("probe", "")),
         )
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise WireError(f"an invocation is damaged, or of another version of cloudexec: {error!r}") from None

@@ -123,6 +123,10 @@ class Caller:
         self.store.put("batches/1", [self.seal.close(Kind.BATCH, encode_batch(calls))])
         return dict(json.loads(EventHead(self.key, self.settings._replace(**settings)).with_stored("batches/1")))
 
+    def event_to_try(self, name: str, **settings: Any) -> dict[str, Any]:
+        """A payload that asks whether events could write their claims."""
+        return dict(json.loads(EventHead(self.key, self.settings._replace(**settings)).with_probe(name)))
+
     def invoke(self, event: dict[str, Any], seconds: float = 60.0, request_id: str = "") -> dict[str, Any]:
         """The handler's answer, through JSON as on Lambda."""
         answer = handle(event, Context(seconds, request_id), self.environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from cloudexec.errors import AccessDenied, AwsError, ConnectionLost
 from cloudexec.ids import BlobRef
 from cloudexec.wire.control import DownCause
 from cloudexec.wire.envelope import Kind, Seal, new_key
 from cloudexec.wire.invocation import open_report
 from cloudexec.wire.mail import decode_report
+from cloudexec.worker.awslambda.events import patiently
 from tests.contract import calls
 from tests.worker.agent import deeds
 
@@ -153,6 +156,7 @@ def later(seconds: float, act, *args, **kwargs) -> threading.Timer:
 
 
 def test_a_call_that_the_client_stops_is_killed_and_its_neighbours_run(caller):
+    caller.run(caller.call(calls.double, 1), **QUICK)  # so that the slot is up
     stopped, waits = caller.call(calls.sleep, 60.0), caller.call(calls.double, 2)
     timer = later(0.2, caller.control, stops=[stopped.number])
     report = caller.run(stopped, waits, **QUICK)
@@ -282,6 +286,54 @@ def test_the_report_of_an_event_may_be_as_large_as_it_likes(caller):
     assert len(caller.values(event_report(caller, "e1"))) == 30
 
 
+def test_a_function_that_is_asked_whether_events_could_report_tries_and_tells(caller):
+    report = caller.report_in(caller.invoke(caller.event_to_try("0")))
+    assert (report.outcomes, report.down, report.requeued) == ([], [], [])
+    assert [key.rpartition("/")[2] for key in caller.objects(f"{caller.prefix}/events/")] == ["0.tried"]
+    answer = caller.answer_in(caller.invoke(caller.event_to_try("0", bucket="absent-bucket")))
+    assert answer.refused_error == "AwsError"
+    assert "NoSuchBucket" in answer.refused_what
+
+
+def test_an_event_that_cannot_write_its_claim_fails_where_lambda_sees_it_and_runs_nothing(caller, tmp_path):
+    call = caller.call(deeds.note, os.fspath(tmp_path / "diary"), "ran")
+    with pytest.raises(AwsError, match="NoSuchBucket"):
+        caller.invoke(caller.event(call, name="e1", bucket="absent-bucket"))
+    assert not (tmp_path / "diary").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "n_writes"),
+    [
+        pytest.param(ConnectionLost("gone", True), 3, id="no connection"),
+        pytest.param(AwsError("broken", "InternalError", 500, ""), 3, id="a fault of S3"),
+        pytest.param(AwsError("wrong", "NoSuchBucket", 404, ""), 1, id="no such bucket"),
+        pytest.param(AccessDenied("no", "AccessDenied", 403, ""), 1, id="no right"),
+    ],
+)
+def test_what_may_pass_is_waited_for_and_nothing_else(error, n_writes):
+    answers = [error, error, "written"]
+    written: list[object] = []
+
+    def write() -> object:
+        written.append(answers.pop(0))
+        if isinstance(written[-1], AwsError):
+            raise written[-1]
+        return written[-1]
+
+    with contextlib.suppress(AwsError):
+        assert patiently(write, time.monotonic() + 60.0, 0.01) == "written"
+    assert len(written) == n_writes
+
+
+def test_waiting_for_s3_ends():
+    def write() -> None:
+        raise ConnectionLost("gone", True)
+
+    with pytest.raises(ConnectionLost):
+        patiently(write, time.monotonic() + 0.05, 0.01)
+
+
 # --- early reports ---
 
 
@@ -292,6 +344,7 @@ def early_reports(caller):
 
 
 def test_a_batch_that_lasts_tells_what_has_ended_gives_back_what_waits_and_goes_on(caller):
+    caller.run(caller.call(calls.double, 0), early_after_s=0.3)  # so that the slot is up
     short, long, waits = caller.call(calls.double, 1), caller.call(calls.sleep, 1.0), caller.call(calls.double, 2)
     answer = caller.report_in(caller.invoke(caller.event(short, long, waits, early="b1", early_after_s=0.3)))
     reports = early_reports(caller)

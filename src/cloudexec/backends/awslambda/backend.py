@@ -27,7 +27,16 @@ from typing import Any, Final, Protocol
 
 from cloudexec.backends.awslambda.admission import Admission
 from cloudexec.backends.awslambda.discovery import FunctionFacts
-from cloudexec.backends.awslambda.replies import Fate, Refused, all_down, read_failure, read_refusal, read_report
+from cloudexec.backends.awslambda.probe import Probe
+from cloudexec.backends.awslambda.replies import (
+    Fate,
+    Refused,
+    all_down,
+    as_broken,
+    read_failure,
+    read_refusal,
+    read_report,
+)
 from cloudexec.backends.awslambda.sweep import Sweep
 from cloudexec.backends.protocol import Broken, CallDown, Event, Heard, LaneDown, LaneUp, OutboundCall, Outcomes
 from cloudexec.backends.pull.control import ControlWriter, beat_every_s
@@ -42,7 +51,6 @@ from cloudexec.errors import (
     PayloadTooLarge,
     RunTakenOver,
     SettingsError,
-    VersionMismatch,
     WireError,
     WorkerStartFailed,
 )
@@ -59,7 +67,6 @@ from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.invocation import (
     MOST_EVENT,
     MOST_PAYLOAD,
-    Answer,
     EventHead,
     InvocationSettings,
     decode_answer,
@@ -149,6 +156,7 @@ class LambdaBackend:
         self._control: ControlWriter | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._sweep: Sweep | None = None
+        self._probe: Probe | None = None
         self._knows_events = False
         self._room = asyncio.Semaphore(_FETCHES_AT_ONCE)
         self._events: deque[Event] = deque()
@@ -462,7 +470,7 @@ class LambdaBackend:
         try:
             answer = decode_answer(payload)
             if answer.refused_error:
-                self._break(_as_broken(answer))
+                self._break(as_broken(answer))
                 return []
             sealed: Any = answer.report
             if answer.stored:
@@ -523,8 +531,10 @@ class LambdaBackend:
             await sweep.check()
         except CloudexecError as error:
             return [Outcomes(flight.lane, [_refusal(call, error) for call in flight.calls])]
-        await self._learn_of_events(plan, sweep)
         function, name = self._lanes[flight.lane], flight.name
+        if (ends := await self._ends_of_mute(plan, flight, function)) is not None:
+            return ends
+        await self._learn_of_events(plan, sweep)
         invoke = lambdas.invoke(
             function,
             payload,
@@ -546,6 +556,39 @@ class LambdaBackend:
         if isinstance(end, LaneEnd):
             return all_down(flight.lane, flight.calls, end)
         return await self._events_of(plan, flight.lane, flight.calls, end)
+
+    async def _ends_of_mute(self, plan: LambdaPlan, flight: _Flight, function: str) -> list[Event] | None:
+        """What becomes of calls whose function cannot write what becomes of its events; None if it can."""
+        found = await self._probe_of(plan).find(function)
+        if isinstance(found, Refused):
+            return self._refused(plan, flight, found)
+        if isinstance(found, LaneEnd):
+            return all_down(flight.lane, flight.calls, found)
+        if found is not None:
+            return [Outcomes(flight.lane, [_refusal(call, found) for call in flight.calls])]
+        return None
+
+    def _probe_of(self, plan: LambdaPlan) -> Probe:
+        """Asks functions whether they can; made with the first need."""
+        if self._probe is None:
+            home, head, client = plan.home, self._head, self._client
+            assert home is not None
+            assert head is not None
+            assert client is not None
+
+            async def invoke(function: str) -> Invocation:
+                payload = head.with_probe(f"{plan.functions.index(function)}")
+                wait_s = plan.facts.timeout_s + _READ_MARGIN_S
+                trace = os.environ.get("_X_AMZN_TRACE_ID", "")
+                done = await client.call(
+                    lambdas.invoke(function, payload, qualifier=plan.qualifier, wait_s=wait_s, trace=trace)
+                )
+                self._admission.accepted(time.monotonic())
+                return done
+
+            role = plan.facts.role if len(plan.functions) == 1 else ""
+            self._probe = Probe(invoke, home, plan.seal, role, plan.facts.timeout_s)
+        return self._probe
 
     async def _send_event(self, invoke: Operation[Invocation], function: str) -> Refused | None:
         """None if Lambda has taken it. An answer that was lost does no harm: of two that bear one name only the one
@@ -693,12 +736,6 @@ def _blobs_of(call: OutboundCall) -> Sequence[BlobRef]:
 def _refusal(call: OutboundCall, error: CloudexecError) -> Outcome:
     now_s = time.time()
     return Outcome(call.number, call.attempts, Verdict.REFUSED, now_s, now_s, 0.0, 0, pack_failure(error))
-
-
-def _as_broken(answer: Answer) -> CloudexecError:
-    if answer.refused_error == "VersionMismatch":
-        return VersionMismatch(answer.refused_what)
-    return WorkerStartFailed(f"the function refuses the call: {answer.refused_error}: {answer.refused_what}")
 
 
 def without_bucket(what: str, remedy: str = "") -> SettingsError:

@@ -53,6 +53,7 @@ class FunctionFacts:
     n_concurrent: int
     event_retries: int | None = None  # None: nobody could look
     event_age_s: float = 21_600.0
+    role: str = ""
 
     @property
     def n_vcpus(self) -> int:
@@ -116,6 +117,7 @@ def complete(place: LambdaPlace, ask: Ask) -> tuple[LambdaPlace, FunctionFacts]:
         timeout_s=float(said.get("Timeout", 3)),
         memory_mib=int(said.get("MemorySize", 128)),
         n_concurrent=_concurrency(place, ask),
+        role=str(said.get("Role") or ""),
     )
     return place, facts
 

@@ -1,6 +1,6 @@
 """What an invocation's answer, or Lambda's refusal, means to the ledger. Pure.
 
-Called by: backend.py, sweep.py.
+Called by: backend.py, probe.py.
 Three things may have happened: the worker has answered (a report); its environment ended before it could (the answer
 has a FunctionError); or Lambda did not run it at all (an AwsError).
 """
@@ -22,6 +22,7 @@ from cloudexec.ledger.actions import LaneEnd
 from cloudexec.ledger.calls import Cause
 from cloudexec.transport.lambdas import Invocation
 from cloudexec.wire.control import DownCause
+from cloudexec.wire.invocation import Answer
 from cloudexec.wire.mail import LaneStop, Report
 
 MORE_MEMORY: Final = "give the function more memory (MemorySize), or run such calls on ECSExecutor"
@@ -144,6 +145,13 @@ def _quoted(log_tail: str) -> str:
 
 
 # --- a worker's answer -----------------------------------------------------------------------
+
+
+def as_broken(answer: Answer) -> CloudexecError:
+    """Why a worker ran nothing, as the error of every call."""
+    if answer.refused_error == "VersionMismatch":
+        return errors.VersionMismatch(answer.refused_what)
+    return errors.WorkerStartFailed(f"the function refuses the call: {answer.refused_error}: {answer.refused_what}")
 
 
 def read_report(

@@ -75,7 +75,8 @@ class Sweep:
         self._has_work = asyncio.Event()
 
     async def check(self) -> None:
-        """Before the first event: whether its report could be found. Errors: AccessDenied."""
+        """Before the first event: whether its report could be found. Errors: AccessDenied; AwsError if there is no such
+        bucket."""
         async with self._first_look:
             if self._may_look:
                 return
@@ -86,6 +87,8 @@ class Sweep:
                 error.remedy = _MAY_LIST
                 raise
             except CloudexecError as error:
+                if getattr(error, "code", "") == "NoSuchBucket":
+                    raise
                 log.info("whether events of run %s can be listed is not known: %s", home.run_id, error)
             self._may_look = True
 
@@ -123,6 +126,8 @@ class Sweep:
                 await self._has_work.wait()
                 self._seen_s = time.monotonic()
             await asyncio.sleep(self._pause_s)
+            if not self._awaited and not self._early:  # meanwhile nobody waits any more
+                continue
             try:
                 await self._look()
                 self._seen_s = time.monotonic()

@@ -157,4 +157,9 @@ class Home:
         try:
             self.remove_objects()
         except (AwsError, CloudexecError) as error:
-            log.warning("objects of run %s were left behind: %s", self.run_id, error)
+            if getattr(error, "code", "") == "NoSuchBucket":
+                what = "there is no bucket %s: nothing of run %s was stored there. Correct bucket=, or create it: %s"
+                log.warning(what, self.bucket, self.run_id, error.what)
+                return
+            what = "objects of run %s could not be removed from s3://%s, if it has any: %s"
+            log.warning(what, self.run_id, self.bucket, error)

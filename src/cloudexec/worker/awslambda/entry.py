@@ -1,8 +1,9 @@
 """From an event to an answer.
 
 Called by: __init__.py, for awslambdaric.   Calls: environment.py, crew.py; events.py, jobs.py, where they are needed.
-What is wrong with an invocation as a whole is answered as `refused`, in words; nothing was run then. The event holds
-the run's key: it is never printed.
+What is wrong with an invocation as a whole is answered as `refused`, in words; nothing was run then. Nobody reads what
+an Event invocation answers: what it cannot tell in its report, it raises, for the function's log, metrics, and
+on-failure destination. The event holds the run's key: it is never printed.
 """
 
 from __future__ import annotations
@@ -30,14 +31,23 @@ def handle(event: Mapping[str, Any], context: Any, environment: Environment = EN
         return _foreign(event, request, environment)
     try:
         said = decode_event(event)
-        if said.name:
-            from cloudexec.worker.awslambda.events import run_event
-
-            return run_event(said, request, environment, lambda: run(said, request, environment))
-        report = run(said, request, environment)
+        if not said.name:
+            report = _try_claim(said, request, environment) if said.probe else run(said, request, environment)
+            return encode_answer(_answer(said, report, request, environment))
     except CloudexecError as error:
         return _refused(error)
-    return encode_answer(_answer(said, report, request, environment))
+    from cloudexec.worker.awslambda.events import run_event
+
+    return run_event(said, request, environment, lambda: run(said, request, environment))
+
+
+def _try_claim(said: Event, request: Request, environment: Environment) -> Report:
+    """An empty report, if events could write theirs. Errors: CloudexecError."""
+    from cloudexec.worker.awslambda.events import try_claim
+
+    _check_version(said.settings.python_version)
+    try_claim(said, request, environment)
+    return Report(environment.worker, environment.n_invocations)
 
 
 def _foreign(event: Mapping[str, Any], request: Request, environment: Environment) -> dict[str, Any]:
