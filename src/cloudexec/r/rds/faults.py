@@ -13,7 +13,7 @@ from cloudexec.errors import RConversionError
 REMEDIES: Final = {
     "set": "pass sorted(…) or list(…)",
     "frozenset": "pass sorted(…) or list(…)",
-    "range": "pass list(…)",
+    "range": "pass numpy.arange(…) for a vector, or list(…) for a list",
     "dict_keys": "pass list(…)",
     "dict_values": "pass list(…)",
     "generator": "pass list(…)",

@@ -86,7 +86,9 @@ def _raise(ended: Ended, request: Request) -> None:
     facts = RFacts(output=ended.output)
     if ended.end is End.TIMED_OUT:
         raise RTimeout(f"{request.name} ran longer than timeout_s={request.timeout_s:g} and was killed", facts)
-    raise RCrashed(f"{request.name} ended before it returned: {_cause(ended)}", facts, ended.exit_code, ended.signal)
+    remedy = "let the code end by returning, or by stop() where it failed" if ended.quit else None
+    what = f"{request.name} ended before it returned: {_cause(ended)}"
+    raise RCrashed(what, facts, ended.exit_code, ended.signal, remedy=remedy)
 
 
 def _cause(ended: Ended) -> str:
