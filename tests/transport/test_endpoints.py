@@ -65,8 +65,8 @@ def test_what_is_no_url_is_refused(url):
     "bucket",
     ["arn:aws:s3:eu-west-1:123456789012:accesspoint/name", "name--euw1-az1--x-s3", "name.mrap"],
 )
-def test_an_access_point_asks_for_the_other_transport(bucket):
-    with pytest.raises(SettingsError, match="boto3"):
+def test_an_access_point_is_refused_with_what_to_use_instead(bucket):
+    with pytest.raises(SettingsError, match="general purpose bucket"):
         target_of("s3", "eu-west-1", bucket, "")
 
 
