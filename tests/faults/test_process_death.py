@@ -186,7 +186,7 @@ def test_a_slot_that_is_suspended_for_a_moment_is_left_alone(single, gate):
 
 @pytest.mark.slow  # nobody but the ping tells: about ten seconds
 def test_a_suspended_supervisor_is_replaced(executor, gate):
-    futures = [executor.submit(gate, number) for number in range(4)]
+    futures = in_one_go(executor, *[partial(executor.submit, gate, number) for number in range(4)])
     slots = gate.wait_for(2)
     old = parent_of(slots[0])
     os.kill(old, signal.SIGSTOP)
