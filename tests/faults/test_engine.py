@@ -10,6 +10,7 @@ from cloudexec import errors
 from cloudexec.backends.local.backend import LocalBackend
 from cloudexec.backends.local.scratch import make_roots
 from cloudexec.engine.engine import Engine
+from cloudexec.engine.lifetime import End
 from cloudexec.executors.base import CloudExecutor, Core
 from cloudexec.ids import new_run_id
 from cloudexec.ledger.calls import CallOptions
@@ -167,3 +168,41 @@ def test_cancel_and_stop_after_the_engines_death_do_not_hang(fragile, tmp_path):
     assert not future.cancel()
     future.stop()
     assert "failed" in repr(fragile)
+
+
+# --- whoever waits for its end is interrupted ---------------------------------------------------
+
+
+def wait_interrupted(end, n_steps):
+    """Wait, with a Ctrl-C after so many of the interpreter's steps; whether it has struck."""
+
+    def trace(frame, event, _argument):
+        nonlocal n_steps
+        frame.f_trace_opcodes = True
+        n_steps -= event == "opcode"
+        if n_steps == 0:
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        end.wait()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_a_ctrl_c_at_any_point_of_the_wait_for_the_engines_end_leaves_it_to_come():
+    n_steps, has_struck = 0, True
+    while has_struck:
+        n_steps += 1
+        end = End()
+        engine = threading.Timer(0.01, end.come)
+        engine.start()
+        has_struck = wait_interrupted(end, n_steps)
+        end.wait()
+        engine.join(SOON)
+        assert not engine.is_alive()
+    assert n_steps > 10

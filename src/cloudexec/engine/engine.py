@@ -46,7 +46,7 @@ from cloudexec.backends.protocol import (
 from cloudexec.engine.annex import Annex, CameBack
 from cloudexec.engine.callbacks import CallbackThread
 from cloudexec.engine.delivery import Delivery, copy_of
-from cloudexec.engine.lifetime import register, unregister
+from cloudexec.engine.lifetime import End, register, unregister
 from cloudexec.engine.verdicts import breakdown_of
 from cloudexec.engine.withdrawing import Withdrawing
 from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed, RunDetached
@@ -121,7 +121,7 @@ class Engine:
         self._delivery = Delivery(parent_id or run_id, backend.fetch, release, self.counts)
         self._callbacks = CallbackThread()
         self._thread = threading.Thread(target=self._run, name=f"cloudexec-engine-{run_id}", daemon=True)
-        self._over = threading.Event()
+        self._over = End()
         self._started = False
         self._start_lock = threading.Lock()
 
@@ -353,7 +353,7 @@ class Engine:
             try:
                 self._end()
             finally:
-                self._over.set()
+                self._over.come()
 
     def _turn(self) -> bool:
         """Wait, take in what happened, act; False at the end."""

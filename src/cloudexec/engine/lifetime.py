@@ -13,7 +13,9 @@ import os
 import sys
 import threading
 import weakref
-from typing import Protocol
+from typing import Final, Protocol
+
+_AGAIN_S: Final = 1.0
 
 
 class Lived(Protocol):
@@ -26,6 +28,30 @@ class Lived(Protocol):
     def forget_in_child(self) -> None:
         """Close every descriptor; this process is a fork."""
         ...
+
+
+class End:
+    """Comes once, and is waited for by threads that Ctrl-C may interrupt at any point.
+
+    A `threading.Event` is left locked, for ever, when that happens just after its lock was taken. Here nobody who
+    waits holds anything that `come` needs; and a lock that was left taken costs others who wait a second.
+    """
+
+    def __init__(self) -> None:
+        self._is_here = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def come(self) -> None:
+        """Now."""
+        self._is_here = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Until it has come."""
+        while not self._is_here:
+            if self._lock.acquire(timeout=_AGAIN_S):
+                self._lock.release()
 
 
 _alive: weakref.WeakSet[Lived] = weakref.WeakSet()
