@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 NEVER = float("inf")
+CANCEL_AGAIN_S = 0.5
 
 
 class EngineLoop:
@@ -57,10 +58,12 @@ class EngineLoop:
         return task
 
     async def cancel_all(self) -> None:
-        """End every task."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """End every task. Again and again: before Python 3.12, `wait_for` forgets a cancellation that comes with what
+        it waits for."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(tuple(self._tasks), timeout=CANCEL_AGAIN_S)
 
     def close(self) -> None:
         """No more of it."""
