@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -386,11 +387,23 @@ def _state(pid):
     return stat.read_text().rpartition(")")[2].split()[0] if stat.exists() else ""
 
 
+def _is_dead(pid):
+    """Whether all of its threads have ended; while one has not, its first may be a zombie already."""
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([watch], [], [], 0)[0])
+    finally:
+        os.close(watch)
+
+
 def test_what_dies_while_it_is_idle_costs_nobody_an_invocation(functions):
     functions.make("return os.getpid()")
     pid = functions.invoke().payload
     os.kill(pid, signal.SIGKILL)
-    functions.until(lambda: _state(pid) in ("Z", ""))
+    functions.until(lambda: _is_dead(pid))
     told = functions.invoke()
     assert told.error is None
     assert told.payload != pid

@@ -167,9 +167,10 @@ class Pool:
             if keep:
                 environment.rest()
                 self._idle[arn, environment.function.version].append(environment)
+            is_early = self._next_look_s > time.monotonic() + FREEZE_AFTER_S
         if not keep:
             self._end(environment)
-        elif self._next_look_s > time.monotonic() + FREEZE_AFTER_S:
+        elif is_early:
             self._wake.set()
 
     def _end(self, environment: Environment) -> None:
@@ -186,7 +187,8 @@ class Pool:
             self._wake.clear()
             with self._changed:
                 idle = [env for envs in self._idle.values() for env in envs]
-            self._next_look_s = min((self._due_s(env) for env in idle), default=math.inf)
+                # Under the lock: who comes back right now must not go by an earlier time that nobody waits for.
+                self._next_look_s = min((self._due_s(env) for env in idle), default=math.inf)
             pause_s = self._next_look_s - time.monotonic()
             if pause_s > 0:
                 self._wake.wait(None if pause_s == math.inf else pause_s)
