@@ -199,6 +199,26 @@ def kill_marked(mark: str) -> int:
     return killed
 
 
+def children_of(pid: int) -> list[int]:
+    """A process's own children; [] when it is gone."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found.extend(int(child) for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+    return found
+
+
+def orphans_marked(mark: str, leader: int) -> list[int]:
+    """Processes with this mark that this one has adopted; not the leader, whose parent it is from the start."""
+    wanted = tuple(f"{name}={mark}".encode() for name in (MARK, LAMBDA_MARK))
+    found = []
+    for pid in children_of(os.getpid()):
+        with contextlib.suppress(OSError):  # gone
+            if pid != leader and not set(wanted).isdisjoint(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
+                found.append(pid)
+    return found
+
+
 def adopt_orphans() -> None:
     """Become the parent of what containers leave behind, so that nothing of it outlives its container as a zombie."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cloudexec.testing.pocket.server.containers import Container
+from cloudexec.testing.pocket.server.containers import Container, children_of
 
 LOOK_EVERY_S: Final = 0.1
 SHARE: Final = 20  # with many containers: look for no more than a twentieth of the time
@@ -52,10 +52,7 @@ def descendants(pid: int) -> list[int]:
     """A process and what came from it."""
     found = [pid]
     for parent in found:
-        with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                children = Path(f"/proc/{parent}/task/{thread}/children").read_text()
-                found.extend(int(child) for child in children.split())
+        found.extend(children_of(parent))
     return found
 
 

@@ -29,7 +29,7 @@ from typing import Final
 from cloudexec.testing.pocket.server.awslambda import words
 from cloudexec.testing.pocket.server.awslambda.functions import Function
 from cloudexec.testing.pocket.server.awslambda.runtime_api import BASE, Connection, Said
-from cloudexec.testing.pocket.server.containers import kill_marked
+from cloudexec.testing.pocket.server.containers import kill_marked, orphans_marked
 from cloudexec.testing.pocket.server.memory import anonymous_bytes, descendants
 
 OK: Final = b'{"status":"OK"}\n'
@@ -190,7 +190,9 @@ class Environment:
     def _signal_all(self, number: signal.Signals) -> None:
         if self._launch is None or self._launch.pidless or self._process is None or self._process.poll() is not None:
             return
-        family = descendants(self._process.pid)  # before the signal: what a dead leader leaves is no longer its own
+        # Before the signal: what a dead leader leaves is no longer its own. Orphans are the server's by now.
+        orphans = orphans_marked(self._launch.mark, self._process.pid)
+        family = [*descendants(self._process.pid), *(pid for orphan in orphans for pid in descendants(orphan))]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
         for pid in family[1:]:
