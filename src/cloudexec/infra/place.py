@@ -1,0 +1,70 @@
+"""One identity, one region, one stack: where a command acts.
+
+Called by: cli, which makes one; everything in infra.   Calls: backends.clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+from cloudexec.backends.clients import Clients
+from cloudexec.backends.stack import DEFAULT_STACK
+
+_PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+
+
+class Place:
+    """Makes requests and knows for whom. Nothing is asked before somebody needs it."""
+
+    def __init__(self, clients: Clients, stack: str = DEFAULT_STACK) -> None:
+        self.clients = clients
+        self.stack = stack
+
+    def ask(self, service: str, operation: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One request, e.g. `ask("s3", "head_bucket", {...})`. Errors: AwsError and its kin, SettingsError."""
+        return self.clients.ask(service, operation, request or {})
+
+    def pages(
+        self, service: str, operation: str, request: Mapping[str, Any], items: str, token: str = "NextToken"
+    ) -> Iterator[Any]:
+        """All items of a listing, page by page. items: the member that holds them. Errors: as `ask`."""
+        asked = dict(request)
+        while True:
+            reply = self.ask(service, operation, asked)
+            yield from reply.get(items) or ()
+            said = reply.get(token) or reply.get(token[0].lower() + token[1:])
+            if not said:
+                return
+            asked[token if token in reply else token[0].lower() + token[1:]] = said
+
+    @property
+    def region(self) -> str:
+        """Errors: SettingsError if there is none."""
+        return self.clients.region
+
+    @property
+    def partition(self) -> str:
+        """`aws`, and what it is called in China and for the US government."""
+        found = [name for prefix, name in _PARTITIONS.items() if self.region.startswith(prefix)]
+        return found[0] if found else "aws"
+
+    @cached_property
+    def caller(self) -> Mapping[str, Any]:
+        """What STS says of the credentials: Account, Arn, UserId. Errors: AwsError and its kin."""
+        return self.ask("sts", "get_caller_identity")
+
+    @property
+    def account_id(self) -> str:
+        """Errors: AwsError and its kin."""
+        return str(self.caller["Account"])
+
+    @property
+    def caller_arn(self) -> str:
+        """Errors: AwsError and its kin."""
+        return str(self.caller["Arn"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.clients.close()
