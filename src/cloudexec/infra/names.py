@@ -1,0 +1,107 @@
+"""What stands for `{bucket}`, `{cluster}`, … in the resources of a right: CloudFormation's words, or concrete names.
+
+Called by: permissions, template.   Calls: nothing; pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from cloudexec.errors import SettingsError
+
+PREFIX: Final = "cloudexec"  # of keys in the bucket, and of what clients make: queues, task definitions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """Texts to put into an ARN. bucket is a name; cluster, roles, function, log_group, repository, build are ARNs.
+
+    An ARN may end in `*` where nobody knows the rest before the stack is there.
+    """
+
+    partition: str
+    region: str
+    account: str
+    stack: str
+    bucket: str
+    cluster: str
+    task_role: str
+    execution_role: str
+    function_role: str
+    build_role: str
+    function: str
+    log_group: str
+    repository: str
+    build: str
+    prefix: str = PREFIX
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def put_into(self, pattern: str) -> str:
+        """The pattern with its `{name}`s replaced."""
+        for each in fields(self):
+            if each.name != "extra":
+                pattern = pattern.replace(f"{{{each.name}}}", getattr(self, each.name))
+        return pattern
+
+
+def in_template() -> Names:
+    """For `Fn::Sub`: what CloudFormation fills in."""
+    return Names(
+        partition="${AWS::Partition}",
+        region="${AWS::Region}",
+        account="${AWS::AccountId}",
+        stack="${AWS::StackName}",
+        bucket="${BucketName}",  # the parameter: function, role and bucket name each other
+        cluster="${Cluster.Arn}",
+        task_role="${TaskRole.Arn}",
+        execution_role="${ExecutionRole.Arn}",
+        function_role="${FunctionRole.Arn}",
+        build_role="${BuildRole.Arn}",
+        # By name, not by GetAtt: rights are there before the function is.
+        function="arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-worker",
+        log_group="arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/cloudexec/${AWS::StackName}",
+        repository="arn:${AWS::Partition}:ecr:${AWS::Region}:${AWS::AccountId}:repository/${AWS::StackName}",
+        build="arn:${AWS::Partition}:codebuild:${AWS::Region}:${AWS::AccountId}:project/${AWS::StackName}",
+    )
+
+
+def concrete(
+    *, account: str, region: str, stack: str, partition: str = "aws", bucket: str = "", prefix: str = PREFIX
+) -> Names:
+    """For a stack of this name, deployed or not. CloudFormation ends the names of roles with letters of its own.
+
+    Errors: SettingsError.
+    """
+    if not (account.isdigit() and len(account) == 12):
+        raise SettingsError(f"{account!r} is not an AWS account id", remedy="give its twelve digits")
+
+    def arn(service: str, rest: str) -> str:
+        return f"arn:{partition}:{service}:{region}:{account}:{rest}"
+
+    def role(logical_id: str) -> str:
+        return f"arn:{partition}:iam::{account}:role/{stack}-{logical_id}-*"
+
+    return Names(
+        partition=partition,
+        region=region,
+        account=account,
+        stack=stack,
+        bucket=bucket or bucket_name(stack, account, region),
+        cluster=arn("ecs", f"cluster/{stack}"),
+        task_role=role("TaskRole"),
+        execution_role=role("ExecutionRole"),
+        function_role=role("FunctionRole"),
+        build_role=role("BuildRole"),
+        function=arn("lambda", f"function:{stack}-worker"),
+        log_group=arn("logs", f"log-group:/cloudexec/{stack}"),
+        repository=arn("ecr", f"repository/{stack}"),
+        build=arn("codebuild", f"project/{stack}"),
+        prefix=prefix,
+    )
+
+
+def bucket_name(stack: str, account: str, region: str) -> str:
+    """The bucket's name, unless another one is asked for. It can be guessed, so every request names its owner."""
+    return f"{stack}-{account}-{region}".lower()

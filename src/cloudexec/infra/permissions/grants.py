@@ -1,0 +1,394 @@
+"""The table of rights. Everything that names rights (template, `cloudexec policy`, docs, tests) is made of it.
+
+Called by: render.py, scripts/permissions.py, tests.   Calls: nothing; pure data.
+Source:    each service's page in AWS's Service Authorization Reference, for resources and condition keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+
+class Who(str, Enum):
+    """Who has a right."""
+
+    CLIENT = "client"  # whoever creates executors, and looks at runs
+    TASK = "task"  # workers on ECS
+    FUNCTION = "function"  # workers on Lambda
+    SETUP = "setup"  # whoever runs `cloudexec up`, `down`, `doctor`, `image push`
+    EXECUTION = "execution"  # ECS itself: it pulls the image and writes the log
+    JOBS = "jobs"  # whoever only puts jobs into the bucket
+    BUILD = "build"  # CodeBuild, where it builds images
+
+
+class Part(str, Enum):
+    """For what; a policy may be asked for some of them."""
+
+    COMMON = "common"
+    ECS = "ecs"
+    LAMBDA = "lambda"
+    IMAGES = "images"
+    NETWORK = "network"
+
+
+Condition = Mapping[str, Mapping[str, "str | tuple[str, ...]"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Some actions on some resources. `on` holds ARNs with names in braces (see names.Names).
+
+    indirect: actions that no request names, because a service asks for them as a part of another one (iam:PassRole),
+    or only when something goes wrong; each with its reason. Tests expect to see all others in the recorded requests.
+    """
+
+    who: Who
+    part: Part
+    why: str
+    actions: tuple[str, ...]
+    on: tuple[str, ...] = ("*",)
+    when: Condition = field(default_factory=dict)
+    indirect: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False  # without it something is worse, and nothing fails
+
+    def __post_init__(self) -> None:
+        assert set(self.indirect) <= set(self.actions), self
+
+
+_OBJECTS: Final = "arn:{partition}:s3:::{bucket}/{prefix}/"
+_BUCKET: Final = ("arn:{partition}:s3:::{bucket}",)
+_QUEUES: Final = "arn:{partition}:sqs:{region}:{account}:cloudexec-*"
+_ABORT: Final = {"s3:AbortMultipartUpload": "an upload that breaks off"}
+_PASSED: Final = "part of the request that hands the role over"
+
+
+def _listing(*below: str) -> Condition:
+    return {"StringLike": {"s3:prefix": tuple(f"{{prefix}}/{each}" for each in below)}}
+
+
+_CLIENT: Final = (
+    Grant(
+        who=Who.CLIENT,
+        part=Part.COMMON,
+        why="arguments, results, the journal of its runs; they are removed when a run ends",
+        actions=("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"),
+        on=(_OBJECTS + "runs/*",),
+        indirect=_ABORT,
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.COMMON,
+        why="what `runs`, `show` and `cost` read; `clean` removes old ones",
+        actions=("s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
+        on=(_OBJECTS + "summaries/*",),
+        optional=True,
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.COMMON,
+        why="without it, S3 says 'denied' of what is not there; runs are listed with it",
+        actions=("s3:ListBucket",),
+        on=_BUCKET,
+        when=_listing("runs/*", "summaries/*"),
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.COMMON,
+        why="the last lines of a worker that died, for the exceptions of its calls; `cloudexec logs`",
+        actions=("logs:GetLogEvents", "logs:FilterLogEvents"),
+        on=("{log_group}:log-stream:*", "{log_group}:*", "{log_group}"),
+        optional=True,
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.COMMON,
+        why="to find what is not set: the resources of this stack",
+        actions=("cloudformation:DescribeStackResources",),
+        on=("arn:{partition}:cloudformation:{region}:{account}:stack/{stack}/*",),
+        optional=True,
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="the two queues of each run",
+        actions=(
+            "sqs:CreateQueue",
+            "sqs:TagQueue",
+            "sqs:DeleteQueue",
+            "sqs:SendMessage",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:GetQueueUrl",
+            "sqs:ListQueueTags",
+        ),
+        on=(_QUEUES,),
+        indirect={"sqs:TagQueue": "part of CreateQueue with tags"},
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="`cloudexec clean` looks for queues that were left behind; it cannot be restricted to some",
+        actions=("sqs:ListQueues",),
+        optional=True,
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="to start workers, in this cluster only",
+        actions=("ecs:RunTask",),
+        on=(
+            "arn:{partition}:ecs:{region}:{account}:task-definition/cloudexec-*",
+            "arn:{partition}:ecs:{region}:{account}:task-definition/{stack}-*",
+        ),
+        when={"ArnEquals": {"ecs:cluster": "{cluster}"}},
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="to watch and stop them",
+        actions=("ecs:DescribeTasks", "ecs:ListTasks", "ecs:StopTask"),
+        when={"ArnEquals": {"ecs:cluster": "{cluster}"}},
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="to mark them as this run's",
+        actions=("ecs:TagResource",),
+        when={"StringEquals": {"ecs:CreateAction": ("RunTask", "RegisterTaskDefinition")}},
+        indirect={"ecs:TagResource": "part of RunTask and RegisterTaskDefinition with tags"},
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="sizes of a task definition; a definition for image=. Neither can be restricted to some definitions",
+        actions=("ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"),
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="to give workers their role, and no other",
+        actions=("iam:PassRole",),
+        on=("{task_role}", "{execution_role}"),
+        when={"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
+        indirect={"iam:PassRole": _PASSED},
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.ECS,
+        why="the subnets and the security group of the default network, where none are set; they cannot be restricted",
+        actions=("ec2:DescribeVpcs", "ec2:DescribeSubnets", "ec2:DescribeSecurityGroups"),
+        optional=True,
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.LAMBDA,
+        why="to run calls, and to know the function's timeout, memory and concurrency",
+        actions=(
+            "lambda:InvokeFunction",
+            "lambda:GetFunctionConfiguration",
+            "lambda:GetFunctionConcurrency",
+            "lambda:GetFunctionEventInvokeConfig",
+        ),
+        on=("{function}", "{function}:*"),
+    ),
+    Grant(
+        who=Who.CLIENT,
+        part=Part.LAMBDA,
+        why="the account's concurrency; it cannot be restricted",
+        actions=("lambda:GetAccountSettings",),
+        optional=True,
+    ),
+)
+
+_TASK: Final = (
+    Grant(
+        who=Who.TASK,
+        part=Part.ECS,
+        why="functions and arguments; the code of a worker that has no image of its own",
+        actions=("s3:GetObject",),
+        on=(_OBJECTS + "runs/*", "arn:{partition}:s3:::{bucket}/code/*"),
+    ),
+    Grant(
+        who=Who.TASK,
+        part=Part.ECS,
+        why="results; neither the journal nor what the client orders",
+        actions=("s3:PutObject", "s3:AbortMultipartUpload"),
+        on=(_OBJECTS + "runs/*/blobs/*",),
+        indirect=_ABORT,
+    ),
+    Grant(
+        who=Who.TASK,
+        part=Part.ECS,
+        why="without it, S3 says 'denied' of what is not there",
+        actions=("s3:ListBucket",),
+        on=_BUCKET,
+        when=_listing("runs/*"),
+        indirect={"s3:ListBucket": "it decides between 'denied' and 'not there'"},
+    ),
+    Grant(
+        who=Who.TASK,
+        part=Part.ECS,
+        why="to take calls",
+        actions=("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
+        on=(_QUEUES + "-work",),
+    ),
+    Grant(
+        who=Who.TASK,
+        part=Part.ECS,
+        why="to send outcomes, and to put calls back when it must leave",
+        actions=("sqs:SendMessage",),
+        on=(_QUEUES,),
+    ),
+)
+
+_FUNCTION: Final = (
+    Grant(
+        who=Who.FUNCTION,
+        part=Part.LAMBDA,
+        why="its log",
+        actions=("logs:CreateLogStream", "logs:PutLogEvents"),
+        on=("{log_group}:*",),
+        indirect={"logs:CreateLogStream": "Lambda itself writes", "logs:PutLogEvents": "Lambda itself writes"},
+    ),
+    Grant(
+        who=Who.FUNCTION,
+        part=Part.LAMBDA,
+        why="functions and arguments; jobs; results of jobs, to do none twice",
+        actions=("s3:GetObject",),
+        on=(_OBJECTS + "runs/*", _OBJECTS + "jobs/*", _OBJECTS + "results/*"),
+    ),
+    Grant(
+        who=Who.FUNCTION,
+        part=Part.LAMBDA,
+        why="results; neither jobs nor what the client orders",
+        actions=("s3:PutObject", "s3:AbortMultipartUpload"),
+        on=(
+            _OBJECTS + "runs/*/blobs/*",
+            _OBJECTS + "runs/*/answers/*",
+            _OBJECTS + "runs/*/events/*",
+            _OBJECTS + "results/*",
+        ),
+        indirect=_ABORT,
+    ),
+    Grant(
+        who=Who.FUNCTION,
+        part=Part.LAMBDA,
+        why="without it, S3 says 'denied' of what is not there",
+        actions=("s3:ListBucket",),
+        on=_BUCKET,
+        when=_listing("*"),
+        indirect={"s3:ListBucket": "it decides between 'denied' and 'not there'"},
+    ),
+)
+
+_EXECUTION: Final = (
+    Grant(
+        who=Who.EXECUTION,
+        part=Part.ECS,
+        why="to log in to the registry; it cannot be restricted",
+        actions=("ecr:GetAuthorizationToken",),
+        indirect={"ecr:GetAuthorizationToken": "ECS itself asks"},
+    ),
+    Grant(
+        who=Who.EXECUTION,
+        part=Part.ECS,
+        why="to pull the image",
+        actions=("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"),
+        on=("{repository}",),
+        indirect=dict.fromkeys(
+            ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"), "ECS itself asks"
+        ),
+    ),
+    Grant(
+        who=Who.EXECUTION,
+        part=Part.ECS,
+        why="to write the workers' log",
+        actions=("logs:CreateLogStream", "logs:PutLogEvents"),
+        on=("{log_group}:*",),
+        indirect={"logs:CreateLogStream": "ECS itself writes", "logs:PutLogEvents": "ECS itself writes"},
+    ),
+)
+
+_JOBS: Final = (
+    Grant(
+        who=Who.JOBS,
+        part=Part.LAMBDA,
+        why="to put jobs",
+        actions=("s3:GetObject", "s3:PutObject"),
+        on=(_OBJECTS + "jobs/*",),
+    ),
+    Grant(
+        who=Who.JOBS,
+        part=Part.LAMBDA,
+        why="to read their results",
+        actions=("s3:GetObject",),
+        on=(_OBJECTS + "results/*",),
+    ),
+    Grant(
+        who=Who.JOBS,
+        part=Part.LAMBDA,
+        why="to see which are there",
+        actions=("s3:ListBucket",),
+        on=_BUCKET,
+        when=_listing("jobs/*", "results/*"),
+    ),
+)
+
+_BUILD: Final = (
+    Grant(
+        who=Who.BUILD,
+        part=Part.IMAGES,
+        why="to log in to the registry; it cannot be restricted",
+        actions=("ecr:GetAuthorizationToken",),
+        indirect={"ecr:GetAuthorizationToken": "CodeBuild itself asks"},
+    ),
+    Grant(
+        who=Who.BUILD,
+        part=Part.IMAGES,
+        why="to push the image",
+        actions=(
+            "ecr:BatchCheckLayerAvailability",
+            "ecr:BatchGetImage",
+            "ecr:CompleteLayerUpload",
+            "ecr:GetDownloadUrlForLayer",
+            "ecr:InitiateLayerUpload",
+            "ecr:PutImage",
+            "ecr:UploadLayerPart",
+        ),
+        on=("{repository}",),
+        indirect=dict.fromkeys(
+            (
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:CompleteLayerUpload",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:InitiateLayerUpload",
+                "ecr:PutImage",
+                "ecr:UploadLayerPart",
+            ),
+            "the registry's own protocol",
+        ),
+    ),
+    Grant(
+        who=Who.BUILD,
+        part=Part.IMAGES,
+        why="the context that is built",
+        actions=("s3:GetObject",),
+        on=("arn:{partition}:s3:::{bucket}/builds/*",),
+        indirect={"s3:GetObject": "CodeBuild itself fetches it"},
+    ),
+    Grant(
+        who=Who.BUILD,
+        part=Part.IMAGES,
+        why="its log",
+        actions=("logs:CreateLogStream", "logs:PutLogEvents"),
+        on=("{log_group}:*",),
+        indirect={"logs:CreateLogStream": "CodeBuild writes", "logs:PutLogEvents": "CodeBuild writes"},
+    ),
+)
+
+GRANTS: Final[tuple[Grant, ...]] = (*_CLIENT, *_TASK, *_FUNCTION, *_EXECUTION, *_JOBS, *_BUILD)
