@@ -1,0 +1,306 @@
+"""`cloudexec image write | build | push`: a worker image for this project.
+
+Called by: main.py.   Calls: infra.images.
+`build` leaves the image on this machine, `push` brings it to the stack's repository; `build --remote` does both, in the
+account.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from cloudexec.cli.common import json_option, place_of, place_options
+from cloudexec.cli.show import print_json, print_table, say
+from cloudexec.errors import AccessDenied, SettingsError
+from cloudexec.infra.images import registry, remote, tools, weigh
+from cloudexec.infra.images.buildspec import Job
+from cloudexec.infra.images.context import Context, context_of, source_of, wheels_in
+from cloudexec.infra.images.project import Project, project_of
+from cloudexec.infra.images.recipe import Recipe, dockerfile
+from cloudexec.infra.images.wheel import own_wheel
+from cloudexec.infra.place import Place
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ARCHES: Final = click.Choice(list(tools.PLATFORMS))
+_PYTHON: Final = "{}.{}".format(*sys.version_info[:2])
+
+
+@click.group(name="image")
+def image() -> None:
+    """Write, build and push a worker image for this project.
+
+    An image is needed for Debian packages, R, conda, and what is too large for a bundle (250 MB); for Python packages
+    alone `cloudexec up --packages …` is enough.
+    """
+
+
+def recipe_options(command: F) -> F:
+    """What an image is made of: the same options for `write` and `build`."""
+    several: dict[str, Any] = {"multiple": True, "metavar": "PKG"}
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    for option in (
+        click.option("--with-source", is_flag=True, help="Bake the project's own code in; else it travels with calls."),
+        click.option("--no-index", is_flag=True, help="Ask no package index: all that is needed is in --wheels."),
+        click.option("--wheels", type=folder, metavar="DIR", help="A folder of wheels that pip looks into, too."),
+        click.option("--base", metavar="IMAGE", help="Begin from this image (Debian's kin, with the client's Python)."),
+        click.option("--arch", type=_ARCHES, default="x86_64", show_default=True, help="The workers' processor."),
+        click.option("--r", "r", help="An R package of Debian's, by R's name; several times.", **several),
+        click.option("--pip", help="A Python package beside the project's; several times.", **several),
+        click.option("--apt-build", help="A Debian package that building needs, not running.", **several),
+        click.option("--apt", help="A Debian package; several times.", **several),
+        click.option("--extra", multiple=True, metavar="NAME", help="An extra of the project's; several times."),
+        click.option("--from", "chosen", metavar="FILE", help="Take the packages from this file."),
+        click.option("--project", type=folder, default=".", metavar="DIR", help="The project, if not this directory."),
+    ):
+        command = option(command)
+    return command
+
+
+# --- write ---------------------------------------------------------------------------------------
+
+
+@image.command(name="write")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Instead of stdout.")
+@click.option(
+    "--context", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="All that a build needs."
+)
+@recipe_options
+def write(output: Path | None, context: Path | None, **made_of: Any) -> None:
+    """Write the Dockerfile, and with --context the whole folder that a build needs, e.g. for CI.
+
+    \b
+    cloudexec image write --context build/ && docker build build/
+    """
+    recipe, made = _made(made_of)
+    if context is not None:
+        if context.exists() and any(context.iterdir()):
+            raise SettingsError(f"--context {context} is not empty", remedy="name a folder that is not there yet")
+        context.mkdir(parents=True, exist_ok=True)
+        made.write_to(context)
+        say(f"{context}: {', '.join(sorted(made.files))}")
+    text = dockerfile(recipe)
+    if output is not None:
+        output.write_text(text)
+        say(f"{output} is written; `cloudexec image build --file {output}` builds with it")
+    elif context is None:
+        click.echo(text, nl=False)
+
+
+def _made(made_of: dict[str, Any], file: Path | None = None) -> tuple[Recipe, Context]:
+    """The recipe and the files of a build; what was found is said aloud. Errors: SettingsError."""
+    folder: Path = made_of["project"]
+    project = project_of(_reader(folder), python=_PYTHON, chosen=made_of["chosen"] or "", extras=made_of["extra"])
+    for note in project.notes:
+        say(note)
+    wheels = wheels_in(made_of["wheels"]) if made_of["wheels"] else {}
+    if made_of["no_index"] and not wheels:
+        raise SettingsError("--no-index without --wheels", remedy="give the folder that has all wheels")
+    wheel = own_wheel()
+    recipe = _recipe(made_of, project, wheel[0])
+    source = source_of(folder) if recipe.has_source else {}
+    text = file.read_text() if file else ""
+    return recipe, context_of(recipe, wheel, wheels=wheels, source=source, text=text)
+
+
+def _recipe(made_of: dict[str, Any], project: Project, wheel: str) -> Recipe:
+    return Recipe(
+        python=_PYTHON,
+        project=project,
+        cloudexec=wheel,
+        cloudpickle=metadata.version("cloudpickle"),
+        base=made_of["base"] or "",
+        apt=made_of["apt"],
+        apt_build=made_of["apt_build"],
+        pip=made_of["pip"],
+        r=made_of["r"],
+        has_wheels=made_of["wheels"] is not None,
+        no_index=made_of["no_index"],
+        has_source=made_of["with_source"],
+    )
+
+
+def _reader(folder: Path) -> Callable[[str], str | None]:
+    def read(name: str) -> str | None:
+        path = folder / name
+        try:
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{path} is not UTF-8", remedy="save it as UTF-8") from None
+
+    return read
+
+
+# --- build ---------------------------------------------------------------------------------------
+
+
+@image.command(name="build", context_settings={"ignore_unknown_options": False})
+@click.option("--tag", metavar="NAME", help="The image's name on this machine.")
+@click.option("--tool", type=click.Choice(tools.TOOLS), help="Which one builds; else the first that works.")
+@click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A Dockerfile of your own.")
+@click.option("--build-arg", multiple=True, metavar="NAME=VALUE", help="For the Dockerfile's ARG; several times.")
+@click.option("--remote", "is_remote", is_flag=True, help="Build in the account, with CodeBuild, and push.")
+@click.option("--weigh/--no-weigh", "is_weighed", default=True, help="Whether to look at sizes afterwards.")
+@recipe_options
+@place_options
+@json_option
+@click.argument("options", nargs=-1, metavar="[-- TOOL'S OPTIONS]")
+def build(
+    tag: str | None,
+    tool: str | None,
+    file: Path | None,
+    build_arg: tuple[str, ...],
+    is_remote: bool,
+    is_weighed: bool,
+    profile: str | None,
+    region: str | None,
+    stack: str | None,
+    endpoint_url: str | None,
+    as_json: bool,
+    options: tuple[str, ...],
+    **made_of: Any,
+) -> None:
+    """Build the image, with Docker, Podman or Buildah, or with --remote in the account."""
+    wrong = [one for one in build_arg if not re.match(r"[A-Za-z_]\w*(=|$)", one)]
+    if wrong:
+        raise SettingsError(f"--build-arg {wrong[0]!r} is not NAME=VALUE", remedy="write --build-arg NAME=VALUE")
+    arch: str = made_of["arch"]
+    if is_remote:
+        if tool or options or tag:
+            what = "--remote goes without --tool, --tag and options of a tool"
+            raise SettingsError(what, remedy="leave them out; the image is named by its content")
+        _, context = _made(made_of, file)
+        with place_of(profile, region, stack, endpoint_url) as place:
+            pushed = _build_remotely(place, context, arch, build_arg)
+            _tell_of(pushed, registry.compressed_size_of(place, *pushed.rsplit(":", 1)), as_json)
+        return
+    found = tools.find_tool(tool or "")
+    for note in found.notes:
+        say(note)
+    _, context = _made(made_of, file)
+    name = tag or local_name(made_of["project"], arch)
+    with context.on_disk() as folder:
+        wanted = tools.Build(context=str(folder), tag=name, arch=arch, build_args=build_arg, more=options)
+        say(f"{found.tool}: building {name}")
+        tools.build(found.tool, wanted, sys.stderr)
+    weight = None
+    if is_weighed:
+        say("looking at its size")
+        with tools.saved(found.tool, name) as archive:
+            weight = weigh.weigh(archive)
+    _tell(name, tools.image_id(found.tool, name), weight, as_json)
+
+
+def local_name(project: Path, arch: str) -> str:
+    """What the project's image is called on this machine."""
+    base = re.sub(r"[^a-z0-9]+", "-", project.resolve().name.lower()).strip("-") or "project"
+    return f"localhost/cloudexec-{base}:{_PYTHON}-{arch}"
+
+
+def _tell(name: str, image_id: str, weight: weigh.Weight | None, as_json: bool) -> None:
+    if as_json:
+        print_json({"image": name, "id": image_id, **(_weight_as_json(weight) if weight else {})})
+        return
+    click.echo(name)
+    if weight is None:
+        return
+    size = weigh.megabytes
+    say(f"{size(weight.unpacked)} on disk, about {size(weight.compressed)} compressed, which is what workers pull")
+    rows = [(size(layer.unpacked), size(layer.compressed), layer.made_by) for layer in weight.largest()]
+    print_table(["on disk", "compressed", "layer"], rows, right=["on disk", "compressed"])
+    for sentence in weigh.advice(weight):
+        say(f"slows each start: {sentence}" if not sentence.startswith("the largest") else sentence, "yellow")
+
+
+def _weight_as_json(weight: weigh.Weight) -> dict[str, object]:
+    layers = [
+        {"bytes": layer.unpacked, "compressed_bytes": layer.compressed, "made_by": layer.made_by}
+        for layer in weight.layers
+    ]
+    sizes = {"bytes": weight.unpacked, "compressed_bytes": weight.compressed}
+    return {**sizes, "layers": layers, "packages": weight.packages, "advice": weigh.advice(weight)}
+
+
+def _build_remotely(place: Place, context: Context, arch: str, build_args: Sequence[str]) -> str:
+    """Its name in the repository."""
+    outputs = registry.outputs_of(place)
+    repository = registry.repository_of(outputs)
+    bucket = outputs.need("Bucket", "the build's files are uploaded to")
+    project = outputs.need("BuildProject", "builds images in the account")
+    say(f"uploading {weigh.megabytes(sum(map(len, context.files.values())))} to {bucket}")
+    key = remote.upload(place, bucket, context)
+    job = Job(project=project, bucket=bucket, key=key, repository=repository, arch=arch, build_args=tuple(build_args))
+    return remote.build_remotely(place, job, say)
+
+
+# --- push ----------------------------------------------------------------------------------------
+
+
+@image.command(name="push")
+@click.option("--project", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", metavar="DIR")
+@click.option("--arch", type=_ARCHES, default="x86_64", show_default=True, help="Which of the project's images.")
+@click.option("--tag", "name", metavar="NAME", help="The image that `build --tag` named.")
+@click.option("--tool", type=click.Choice(tools.TOOLS), help="Which one has it; else the first that works.")
+@place_options
+@json_option
+@click.argument("options", nargs=-1, metavar="[-- TOOL'S OPTIONS]")
+def push(
+    project: Path,
+    arch: str,
+    name: str | None,
+    tool: str | None,
+    profile: str | None,
+    region: str | None,
+    stack: str | None,
+    endpoint_url: str | None,
+    as_json: bool,
+    options: tuple[str, ...],
+) -> None:
+    """Push the image to the stack's repository, named by its content, and say how workers get to use it."""
+    found = tools.find_tool(tool or "")
+    image_name = name or local_name(project, arch)
+    tag = registry.tag_of(tools.image_id(found.tool, image_name))
+    with place_of(profile, region, stack, endpoint_url) as place:
+        repository = registry.repository_of(registry.outputs_of(place))
+        target = f"{repository}:{tag}"
+        size = _known_size(place, repository, tag)
+        if size is not None:
+            say(f"{target} is there already")
+        else:
+            host = repository.partition("/")[0]
+            with tools.credentials(found.tool, host, registry.password_of(place), _of_connections(options)) as auth:
+                tools.push(found.tool, image_name, target, auth, options, sys.stderr)
+            size = _known_size(place, repository, tag)
+    _tell_of(target, size, as_json)
+
+
+def _of_connections(options: Sequence[str]) -> list[str]:
+    """Of the tool's options those that a login takes, too."""
+    return [one for one in options if one.startswith(("--tls-verify", "--cert-dir"))]
+
+
+def _known_size(place: Place, repository: str, tag: str) -> int | None:
+    """As registry.compressed_size_of; whoever may push need not be allowed to look."""
+    try:
+        return registry.compressed_size_of(place, repository, tag)
+    except AccessDenied:
+        return None
+
+
+def _tell_of(target: str, size: int | None, as_json: bool) -> None:
+    use = ["cloudexec", "up", "--parameters", f"WorkerImage={target}", f"FunctionImage={target}"]
+    if as_json:
+        print_json({"image": target, "compressed_bytes": size, "use": use})
+        return
+    click.echo(target)
+    if size:
+        say(f"{weigh.megabytes(size)} compressed, which is what workers pull")
+    say("workers use it after:")
+    say(f"  {shlex.join(use)}")
