@@ -74,6 +74,20 @@ def with_r(request: pytest.FixtureRequest) -> None:
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
 
 
+# Programs of these tests ask the pocket AWS for anything, in everybody's name: that says nothing of what cloudexec asks.
+NOT_RECORDED_FOLDERS = ("tests/pocket/", "tests/benchmarks/", "tests/images/test_pocket")
+RECORD_TO = os.environ.get("CLOUDEXEC_POCKET_RECORD")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Servers that start for this test write down who asks them what, if scripts/test.sh wants it."""
+    if RECORD_TO and item.nodeid.startswith(NOT_RECORDED_FOLDERS):
+        os.environ.pop("CLOUDEXEC_POCKET_RECORD", None)
+    elif RECORD_TO:
+        os.environ["CLOUDEXEC_POCKET_RECORD"] = RECORD_TO
+
+
 NO_ACCOUNT_FOLDERS = ("tests/transport/", "tests/backends/", "tests/store/", "tests/serialization/")
 
 

@@ -113,6 +113,8 @@ def test_two_qualifiers_contradict_each_other():
         ("POST", "/2015-03-31/functions/", "CreateFunction"),
         ("GET", "/2015-03-31/functions/invocations", "GetFunction"),
         ("GET", "/2016-08-19/account-settings/", "GetAccountSettings"),
+        ("DELETE", "/2015-03-31/functions/f/policy/from-s3", "RemovePermission"),
+        ("GET", f"/2017-03-31/tags/{ARN}", "ListTags"),
         ("GET", "/2015-03-31/something-else", "GET /2015-03-31/something-else"),
     ],
 )

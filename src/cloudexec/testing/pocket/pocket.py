@@ -24,12 +24,11 @@ from cloudexec.errors import CloudexecError, SettingsError
 from cloudexec.testing.pocket.faults import Faults
 from cloudexec.testing.pocket.functions import EnvironmentView, FunctionCounts, create_arguments
 from cloudexec.testing.pocket.server.containers import import_path
-from cloudexec.testing.pocket.settings import PocketSettings
+from cloudexec.testing.pocket.settings import ACCESS_KEYS, RECORD_TO, PocketSettings
 
 if TYPE_CHECKING:
     import boto3
 
-ACCESS_KEY: Final = "AKIAPOCKET"
 START_S: Final = 60.0
 END_S: Final = 15.0
 ECS_SETTINGS: Final = (
@@ -195,7 +194,7 @@ class PocketAWS:
         found = self.setup
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEYS["client"],
             "AWS_SECRET_ACCESS_KEY": "pocket",
             "AWS_REGION": self.settings.region,
             "AWS_DEFAULT_REGION": self.settings.region,
@@ -208,6 +207,13 @@ class PocketAWS:
             "CLOUDEXEC_SUBNETS": ",".join(found["subnets"]),
             "CLOUDEXEC_SECURITY_GROUPS": ",".join(found["security_groups"]),
         }
+
+    def env_of(self, who: str) -> dict[str, str]:
+        """`env` with the credentials of somebody else: `setup` runs `cloudexec up`, `tester` prepares and looks.
+
+        Everybody may do everything here; the journal tells them apart.
+        """
+        return {**self.env, "AWS_ACCESS_KEY_ID": _access_key(who)}
 
     def activate(self) -> PocketAWS:
         """Put `env` into os.environ, and other AWS_ and CLOUDEXEC_ variables out of it, until `deactivate`."""
@@ -237,8 +243,8 @@ class PocketAWS:
             if not was_active:
                 self.deactivate()
 
-    def session(self) -> boto3.Session:
-        """A boto3 session whose clients talk to it, whatever os.environ says."""
+    def session(self, who: str = "tester") -> boto3.Session:
+        """A boto3 session whose clients talk to it, whatever os.environ says. who: as in `env_of`."""
         import boto3
 
         endpoint_url = self.endpoint_url
@@ -251,7 +257,7 @@ class PocketAWS:
                 return super().resource(*args, **{"endpoint_url": endpoint_url, **kwargs})
 
         return PocketSession(
-            aws_access_key_id=ACCESS_KEY, aws_secret_access_key="pocket", region_name=self.settings.region
+            aws_access_key_id=_access_key(who), aws_secret_access_key="pocket", region_name=self.settings.region
         )
 
     @property
@@ -339,7 +345,7 @@ class PocketAWS:
         self._ask("requests/record", on=on)
 
     def recorded_requests(self) -> list[dict[str, Any]]:
-        """The requests kept: service, operation, method, path, query, headers (in lower case), at_s."""
+        """The requests kept: service, operation, principal, method, path, query, headers (in lower case), at_s."""
         return list(self._ask("requests")["records"])
 
     def forget_requests(self) -> None:
@@ -378,13 +384,19 @@ def need_moto() -> None:
 def server_environment(own: Mapping[str, str]) -> dict[str, str]:
     """The server's environment: nothing in it leads to a real account or to another pocket."""
     of_others = ("AWS_", "CLOUDEXEC_", "MOTO_", "PYTHONWARNINGS")
-    kept = {name: value for name, value in own.items() if not name.startswith(of_others)}
+    kept = {name: value for name, value in own.items() if name == RECORD_TO or not name.startswith(of_others)}
     paths: Sequence[str] = [*import_path().values(), *filter(None, [own.get("PYTHONPATH")])]
     return {**kept, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})}
 
 
+def _access_key(who: str) -> str:
+    if who not in ACCESS_KEYS:
+        raise SettingsError(f"nobody is called {who!r} here", remedy=f"give one of {', '.join(ACCESS_KEYS)}")
+    return ACCESS_KEYS[who]
+
+
 def _settings_in_environ() -> list[str]:
-    return [name for name in os.environ if name.startswith(("AWS_", "CLOUDEXEC_"))]
+    return [name for name in os.environ if name.startswith(("AWS_", "CLOUDEXEC_")) and name != RECORD_TO]
 
 
 def _forget_default_session() -> None:

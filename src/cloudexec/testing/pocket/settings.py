@@ -13,6 +13,9 @@ from cloudexec.errors import SettingsError
 
 ACCOUNT_ID = "123456789012"
 CONTAINER_KINDS = ("process", "podman")
+# Who signs with which key: executors, whoever runs `cloudexec up`, and tests that prepare things or look.
+ACCESS_KEYS = {"client": "AKIAPOCKET", "setup": "AKIAPOCKETSETUP", "tester": "AKIAPOCKETTESTER"}
+RECORD_TO = "CLOUDEXEC_POCKET_RECORD"  # a directory: each server writes there who has asked what
 
 
 @dataclass(frozen=True, kw_only=True)

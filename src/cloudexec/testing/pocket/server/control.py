@@ -23,6 +23,7 @@ from cloudexec.testing.pocket.server.faults import FaultBook
 from cloudexec.testing.pocket.server.moto import Moto
 from cloudexec.testing.pocket.server.requests import Answer, Request, json_answer
 from cloudexec.testing.pocket.server.sqs import Sqs
+from cloudexec.testing.pocket.settings import ACCESS_KEYS
 
 if TYPE_CHECKING:
     from cloudexec.testing.pocket.server.awslambda.plane import Lambdas
@@ -33,15 +34,16 @@ KEY_TAG: Final = re.compile(r"\{[^}]*\}")
 
 
 class Credentials:
-    """The keys that tasks and environments were given, and those whose time is over."""
+    """The keys that tasks and environments were given, those whose time is over, and who signs with which key."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._given: dict[str, dict[str, str]] = {}  # by task
         self._expired: set[str] = set()
+        self._owners = {key: principal for principal, key in ACCESS_KEYS.items()}
 
-    def of(self, task_id: str) -> dict[str, str]:
-        """A task's keys; new ones when the last have expired."""
+    def of(self, task_id: str, principal: str = "task") -> dict[str, str]:
+        """A task's keys, or those of a function's environment; new ones when the last have expired."""
         with self._lock:
             if task_id not in self._given:
                 until = datetime.fromtimestamp(time.time() + LAST_S, timezone.utc)
@@ -52,7 +54,16 @@ class Credentials:
                     "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
                     "RoleArn": "arn:aws:iam::123456789012:role/cloudexec-task",
                 }
+                self._owners[self._given[task_id]["AccessKeyId"]] = principal
             return self._given[task_id]
+
+    def of_function(self, environment_id: str) -> dict[str, str]:
+        """The keys of one environment of a function."""
+        return self.of(environment_id, "function")
+
+    def principal_of(self, access_key: str) -> str:
+        """Who signed a request: client, setup, tester, task or function; `other` for a key that nobody was given."""
+        return self._owners.get(access_key, "other")
 
     def expire(self) -> int:
         """End all keys given out so far; who asks again gets new ones."""
@@ -127,6 +138,7 @@ class Control:
         self._sqs.reset()
         self._moto.reset()
         self._setup = self._make_ready()
+        self._journal.write()  # a server that is killed later has not taken all of it along
         self._journal.clear()
         return self._setup
 

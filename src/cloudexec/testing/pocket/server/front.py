@@ -5,9 +5,12 @@ Called by:  http.py.   Calls: faults.py, control.py, the planes, moto.py.
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from cloudexec.testing.pocket.server.control import Control
@@ -35,21 +38,40 @@ class Plane(Protocol):
 
 
 class Journal:
-    """How often what was asked; on demand every request with its headers."""
+    """How often what was asked; on demand every request with its headers.
 
-    def __init__(self, *, keep: bool) -> None:
+    record_to: a directory for what principals have asked since the server's start; nothing is written without one.
+    """
+
+    def __init__(self, *, keep: bool, record_to: str = "") -> None:
         self.keep = keep
+        self._record_to = record_to
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._asked: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by principal; `clear` leaves it
         self._records: list[dict[str, Any]] = []
 
-    def note(self, request: Request) -> None:
+    def note(self, request: Request, principal: str) -> None:
         """Count a request."""
         with self._lock:
             self._counts[request.service, request.operation] += 1
+            self._asked[principal][f"{request.service}:{request.operation}"] += 1
             if self.keep:
                 record = {name: getattr(request, name) for name in ("service", "operation", "method", "path", "query")}
-                self._records.append({**record, "headers": request.headers, "at_s": time.time()})
+                told = {"principal": principal, "headers": request.headers, "at_s": time.time()}
+                self._records.append({**record, **told})
+
+    def write(self) -> None:
+        """Put down who has asked what, as {principal: {"service:Operation": how often}}; a later one replaces it."""
+        if not self._record_to:
+            return
+        with self._lock:
+            text = json.dumps(self._asked)
+        path = Path(self._record_to, f"pocket-{os.getpid()}.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_text(text)
+        new.replace(path)  # who reads meanwhile reads the older one
 
     def told(self) -> dict[str, Any]:
         """Everything noted so far."""
@@ -77,7 +99,7 @@ class Front:
         """The answer to send; BreakConnection instead of one where a fault says so."""
         if request.path.startswith("/_pocket/"):
             return self._control.answer(request)
-        self._journal.note(request)
+        self._journal.note(request, self._control.credentials.principal_of(request.access_key))
         refused, breaks_after = self._trouble(request)
         if refused is None and self._control.credentials.is_expired(request.access_key):
             refused = expired_answer(request.service)

@@ -39,6 +39,22 @@ BUCKET_OPERATIONS: Final = {
     ("GET", "tagging"): "GetBucketTagging",
     ("PUT", "policy"): "PutBucketPolicy",
     ("GET", "policy"): "GetBucketPolicy",
+    ("DELETE", "policy"): "DeleteBucketPolicy",
+    ("DELETE", "lifecycle"): "DeleteBucketLifecycle",
+    ("DELETE", "tagging"): "DeleteBucketTagging",
+    ("PUT", "encryption"): "PutBucketEncryption",
+    ("GET", "encryption"): "GetBucketEncryption",
+    ("DELETE", "encryption"): "DeleteBucketEncryption",
+    ("PUT", "publicAccessBlock"): "PutPublicAccessBlock",
+    ("GET", "publicAccessBlock"): "GetPublicAccessBlock",
+    ("DELETE", "publicAccessBlock"): "DeletePublicAccessBlock",
+    ("PUT", "ownershipControls"): "PutBucketOwnershipControls",
+    ("GET", "ownershipControls"): "GetBucketOwnershipControls",
+    ("DELETE", "ownershipControls"): "DeleteBucketOwnershipControls",
+    ("PUT", "notification"): "PutBucketNotificationConfiguration",
+    ("GET", "notification"): "GetBucketNotificationConfiguration",
+    ("PUT", "versioning"): "PutBucketVersioning",
+    ("GET", "versioning"): "GetBucketVersioning",
 }
 # Of Lambda, by method and path; `*` is the function.
 LAMBDA_OPERATIONS: Final = {
@@ -61,6 +77,12 @@ LAMBDA_OPERATIONS: Final = {
     "POST functions/*/versions": "PublishVersion",
     "GET functions/*/versions": "ListVersionsByFunction",
     "POST functions/*/aliases": "CreateAlias",
+    "POST functions/*/policy": "AddPermission",
+    "GET functions/*/policy": "GetPolicy",
+    "DELETE functions/*/policy/*": "RemovePermission",
+    "GET tags/*": "ListTags",
+    "POST tags/*": "TagResource",
+    "DELETE tags/*": "UntagResource",
 }
 PLAIN_KEY_OPERATIONS: Final = {
     "GET": "GetObject",
@@ -161,7 +183,8 @@ def s3_operation(method: str, path: str, query: str) -> str:
 
 def lambda_operation(method: str, path: str) -> str:
     """The API's name of a request to Lambda."""
-    plain = re.sub("(?<=^functions/)[^/]+", "*", path.strip("/").partition("/")[2])
+    plain = re.sub("^(functions|tags)/[^/]+", r"\1/*", path.strip("/").partition("/")[2])
+    plain = re.sub("/policy/[^/]+$", "/policy/*", plain)
     return LAMBDA_OPERATIONS.get(f"{method} {plain}", f"{method} {path}")
 
 

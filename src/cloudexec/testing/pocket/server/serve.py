@@ -17,7 +17,7 @@ import threading
 
 from cloudexec.testing.pocket.server.containers import adopt_orphans
 from cloudexec.testing.pocket.server.warden import Warden
-from cloudexec.testing.pocket.settings import PocketSettings
+from cloudexec.testing.pocket.settings import RECORD_TO, PocketSettings
 
 PARENT_LOOK_S = 0.5
 
@@ -59,7 +59,8 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
     pocket_id = secrets.token_hex(6)
     server = Server(settings.port)
     endpoint_url = f"http://127.0.0.1:{server.port}"
-    moto, faults, journal = Moto(settings.region), FaultBook(), Journal(keep=settings.record_requests)
+    moto, faults = Moto(settings.region), FaultBook()
+    journal = Journal(keep=settings.record_requests, record_to=os.environ.pop(RECORD_TO, ""))
     ecs = Ecs(moto, faults, settings, pocket_id, server.port)
     warden.watch(ecs.metadata_base, ecs.root, pocket_id)
     sqs = Sqs(moto, faults)
@@ -73,7 +74,7 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
         port=server.port,
         root=ecs.root,
         mark_base=f"{ecs.metadata_base}lambda/",
-        keys_of=credentials.of,
+        keys_of=credentials.of_function,
     )
     control = Control(
         pocket_id=pocket_id,
@@ -93,6 +94,7 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
     while not over.wait(PARENT_LOOK_S) and os.getppid() == parent:
         pass
     server.shutdown()
+    journal.write()
     lambdas.close()
     ecs.close()
 
