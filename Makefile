@@ -1,5 +1,5 @@
 # Every target makes what it needs by itself, under .venv/: only Python >= 3.10 and a package index are assumed.
-.PHONY: help demo test lint bench bench-ecs bench-lambda bench-r clean
+.PHONY: help demo test lint docs bench bench-ecs bench-lambda bench-r clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):  ## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -12,6 +12,9 @@ test:  ## lint, types, floors, snippets; then the tests on the oldest and newest
 
 lint:  ## ruff, mypy, import contract
 	@scripts/lint.sh
+
+docs:  ## the documentation as a site, in build/site (ARGS=serve: on http://127.0.0.1:8000)
+	@scripts/docs.sh $(ARGS)
 
 bench:  ## the benchmarks, beside ProcessPoolExecutor, loky and joblib
 	@scripts/bench.sh

@@ -55,7 +55,7 @@ def _remedy(source: str) -> str:
     try:
         rds.dumps(evaluated(source), path="")
     except RConversionError as error:
-        return str(error).replace("|", r"\|")
+        return str(error).replace("|", r"\|").replace("[", r"\[")  # `[…][…]` would be a link
     raise ValueError(f"{source} is not refused")
 
 

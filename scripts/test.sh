@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run everything that must hold: lint, types, floors, snippets on the oldest Python found; the tests on the
+# Run everything that must hold: lint, types, floors, snippets, the site on the oldest Python found; the tests on the
 # oldest and the newest; S3 and SQS on independent servers; the worker images in containers. One failure does not stop
 # the rest; the closing line tells what failed, and what this machine could not do. R is installed first, where it can be.
 #
@@ -65,11 +65,18 @@ else
   failed+=("snippets: $(counts)")
 fi
 
+headline "documentation as a site"
+if run_pytest "$oldest_env" tests/docs/test_site.py -n 0; then
+  passed+=("site: $(counts)")
+else
+  failed+=("site: $(counts)")
+fi
+
 tests_on() {  # VERSION ENV
   headline "tests on Python $1"
   # Neighbours stay together, and share what a file or folder has started, until a process has nothing left to do.
   if run_pytest "$2" -n "${PYTEST_WORKERS:-4}" --dist worksteal --ignore=tests/docs/test_snippets.py \
-    --ignore=tests/emulators --ignore=tests/images; then
+    --ignore=tests/docs/test_site.py --ignore=tests/emulators --ignore=tests/images; then
     tested+=("$(counts) on Python $1")
   else
     failed+=("tests on Python $1: $(counts)")

@@ -18,7 +18,7 @@ def tables(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_the_page_on_lambda_has_the_table_that_is_computed_now():
+def test_pages_have_the_tables_that_are_computed_now():
     done = tables("--check")
     assert (done.returncode, done.stderr) == (0, "")
 

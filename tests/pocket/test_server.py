@@ -295,6 +295,18 @@ def test_the_command_speaks_json_to_programs():
         assert served.wait(15) == 0
 
 
+def test_the_command_gives_an_empty_account_a_configuration_file_of_its_own():
+    command = [sys.executable, "-m", "cloudexec.testing", "--empty", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=with_paths()) as served:
+        env = json.loads(served.stdout.readline())["env"]
+        config = Path(env["CLOUDEXEC_CONFIG"])
+        assert config.read_text() == ""
+        assert [name for name in env if name.startswith("CLOUDEXEC_")] == ["CLOUDEXEC_CONFIG"]
+        served.terminate()
+        assert served.wait(15) == 0
+    assert not config.exists()
+
+
 SUITE = """
 import sys
 

@@ -30,6 +30,10 @@ class Prices:
     s3_write: float  # PUT, COPY, POST, LIST
     s3_read: float
     logs_gb: float  # taken in by CloudWatch Logs
+    public_ipv4_h: float  # of a task in a public subnet
+    s3_gb_month: float
+    ecr_gb_month: float
+    logs_gb_month: float
 
 
 US_EAST_1: Final = Prices(
@@ -44,4 +48,8 @@ US_EAST_1: Final = Prices(
     s3_write=0.005e-3,
     s3_read=0.0004e-3,
     logs_gb=0.50,
+    public_ipv4_h=0.005,
+    s3_gb_month=0.023,  # first tier
+    ecr_gb_month=0.10,
+    logs_gb_month=0.03,
 )
