@@ -97,6 +97,14 @@ def fetch_or_leave(bucket: str, key: str, region: str, archive: str) -> None:
         time.sleep(min(8.0, 0.25 * 2**attempt))
 
 
+def unpack(archive: str, home: str) -> None:
+    with zipfile.ZipFile(archive) as zipped:
+        for member in zipped.infolist():
+            path = zipped.extract(member, home)
+            if member.external_attr >> 16 & 0o100:  # a program, which zipfile forgets
+                os.chmod(path, 0o755)
+
+
 def main() -> None:
     bucket, _, key = os.environ["CLOUDEXEC_BUNDLE"].partition("s3://")[2].partition("/")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
@@ -106,8 +114,7 @@ def main() -> None:
         os.makedirs(home, exist_ok=True)
         archive = os.path.join(home, f".bundle-{os.getpid()}.zip")
         fetch_or_leave(bucket, key, region, archive)
-        with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(home)
+        unpack(archive, home)
         os.remove(archive)
         open(ready, "w").close()
     paths = [home, os.environ.get("PYTHONPATH", "")]
