@@ -67,5 +67,5 @@ def busy_in(aws: Any, function: str) -> list[Any]:
 
 
 def left_of(aws: Any, run_id: str) -> list[str]:
-    """Objects of a run that are still in the bucket."""
-    return [key for key in aws.objects() if run_id in key]
+    """Objects of a run that are still in the bucket, but for its summary, which stays on purpose."""
+    return [key for key in aws.objects() if run_id in key and "/summaries/" not in key]

@@ -19,6 +19,7 @@ from tests.awslambda.scene import (
     double,
     eventually,
     kill_environment,
+    left_of,
     most_at_once,
     runs_in,
     span,
@@ -143,7 +144,7 @@ def test_a_bucket_that_throttles_and_breaks_connections_loses_nothing(new_execut
     assert result.result(SOON) == bytes(LARGE_RESULT)
     assert event.result(SOON) == 8
     executor.shutdown()
-    assert [key for key in aws.objects() if executor.run.id in key] == []
+    assert left_of(aws, executor.run.id) == []
 
 
 # --- environments that die ----------------------------------------------------------------------

@@ -104,7 +104,7 @@ def left_of(aws: Any, run_id: str) -> list[str]:
     """What is left of a run: tasks that have not stopped, queues, objects."""
     tasks = [task.arn for task in aws.tasks() if task.facts.get("startedBy") == run_id and task.state != "STOPPED"]
     queues = [queue.name for queue in aws.queues() if run_id in queue.name]
-    return [*tasks, *queues, *(key for key in aws.objects() if run_id in key)]
+    return [*tasks, *queues, *(key for key in aws.objects() if f"runs/{run_id}" in key)]
 
 
 def assert_nothing_left(aws: Any, run_id: str) -> None:

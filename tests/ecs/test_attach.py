@@ -60,7 +60,7 @@ def test_a_detached_run_goes_on_and_another_executor_gets_all_results(new_execut
         assert [future.result(timeout=20) for future in second.futures] == [0, *(2 * x for x in range(1, 30))]
         assert second.submit(double, 100).result(timeout=20) == 200
     eventually(lambda: not [queue for queue in aws.queues() if run_id in queue.name])
-    assert not [key for key in aws.objects() if run_id in key]
+    assert not [key for key in aws.objects() if f"runs/{run_id}" in key]
 
 
 def test_results_that_had_arrived_before_are_there_at_once(new_executor):

@@ -161,7 +161,7 @@ def test_shutdown_waits_for_it_and_nothing_is_left_behind(new_executor, aws):
     runs = runs_of(aws, executor.run.id)
     assert len(runs) == 2
     assert not [queue.name for queue in aws.queues() if any(run in queue.name for run in runs)]
-    assert not [key for key in aws.objects() if any(run in key for run in runs)]
+    assert not [key for key in aws.objects() if any(f"runs/{run}" in key for run in runs)]
     eventually(lambda: all(task.state == "STOPPED" for task in aws.tasks() if task.facts["startedBy"] in runs))
 
 

@@ -58,6 +58,7 @@ class Clients:
         self._clients: dict[tuple[str, int], Any] = {}
         self._making = threading.RLock()
         self._is_closed = False
+        self.known_arn = ""  # whose credentials these are, once somebody has asked for the account
 
     @cached_property
     def session(self) -> Any:
@@ -90,7 +91,9 @@ class Clients:
     @cached_property
     def account_id(self) -> str:
         """The account that the credentials belong to: the only owner whose buckets are used. Errors: AwsError."""
-        return str(self.ask("sts", "get_caller_identity", {})["Account"])
+        said = self.ask("sts", "get_caller_identity", {})
+        self.known_arn = str(said.get("Arn") or "")
+        return str(said["Account"])
 
     def endpoint_of(self, service: str) -> str:
         """The endpoint that was given for a service, "" for its own."""

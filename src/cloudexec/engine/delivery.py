@@ -15,6 +15,7 @@ from cloudexec.engine.verdicts import annotate, failure_of
 from cloudexec.errors import CloudexecError, ResultUnreadable
 from cloudexec.ids import BlobRef, attempt_id
 from cloudexec.ledger.actions import Fail, LaneEnd, Resolve
+from cloudexec.observe.recorder import Recorder
 from cloudexec.serialization.failures import load_failure, shown
 from cloudexec.serialization.loading import Fetch, load
 from cloudexec.wire.messages import Outcome, Verdict
@@ -43,12 +44,18 @@ class Delivery:
     """Delivers the ends of a run's calls, and counts them."""
 
     def __init__(
-        self, run_id: str, fetch: Fetch, release: Callable[[tuple[BlobRef, ...]], None], counts: Counter[str]
+        self,
+        run_id: str,
+        fetch: Fetch,
+        release: Callable[[tuple[BlobRef, ...]], None],
+        counts: Counter[str],
+        recorder: Recorder | None = None,
     ) -> None:
         self._run_id = run_id
         self._fetch = fetch
         self._release = release
         self._counts = counts
+        self._recorder = recorder
 
     def deliver(self, end: Resolve | Fail, breakdown: CloudexecError | None) -> None:
         """Tell a call's sink how it ended. `breakdown`: why the executor is of no more use, if it is not."""
@@ -61,6 +68,7 @@ class Delivery:
             return
         outcome: Outcome = end.outcome
         story = self._story(outcome, end.lane)
+        self._record(story)
         if outcome.verdict is Verdict.RETURNED:
             self._deliver_value(call, outcome, story)
         else:
@@ -73,6 +81,8 @@ class Delivery:
         call = end.call
         if call.refs:
             self._release(call.refs)
+        if end.story is not None:
+            self._record(end.story)
         if end.is_withdrawn:
             self._counts["cancelled"] += 1
             call.sink.withdraw(call)
@@ -95,7 +105,14 @@ class Delivery:
 
     def _fail(self, call: OutboundCall, error: BaseException, story: tuple[Any, ...] | None) -> None:
         self._counts["failed"] += 1
+        if self._recorder is not None:
+            lane = story[4] if story is not None else ""
+            self._recorder.failed(call.number, call.options.name or "", error, lane, call.attempts)
         call.sink.deliver(call, None, error, story)
+
+    def _record(self, story: tuple[Any, ...]) -> None:
+        if self._recorder is not None:
+            self._recorder.ended(story[0], story[1], story[2], story[3])
 
     def _story(self, outcome: Outcome, lane: str) -> tuple[Any, ...]:
         out = outcome.out

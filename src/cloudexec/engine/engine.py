@@ -66,6 +66,7 @@ from cloudexec.ledger.actions import (
 )
 from cloudexec.ledger.calls import Cause, State
 from cloudexec.ledger.ledger import NEVER, Ledger
+from cloudexec.observe.recorder import Recorder
 from cloudexec.serialization.failures import load_failure
 from cloudexec.wire.messages import Outcome, Verdict
 
@@ -80,6 +81,7 @@ class Engine:
 
     chronicle: is told what must outlive the process. annex: where calls go on that run out of memory. parent_id: the
     run whose engine's annex this one belongs to; it names the calls, and looks after us when the interpreter ends.
+    recorder: counts for the run's summary.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Engine:
         *,
         annex: Annex | None = None,
         parent_id: str = "",
+        recorder: Recorder | None = None,
     ) -> None:
         self.run_id = run_id
         self.pid = os.getpid()
@@ -118,7 +121,7 @@ class Engine:
         self._kill = False
         self._breakdown: CloudexecError | None = None
         self._dead = False
-        self._delivery = Delivery(parent_id or run_id, backend.fetch, release, self.counts)
+        self._delivery = Delivery(parent_id or run_id, backend.fetch, release, self.counts, recorder)
         self._callbacks = CallbackThread()
         self._thread = threading.Thread(target=self._run, name=f"cloudexec-engine-{run_id}", daemon=True)
         self._over = End()
@@ -136,6 +139,11 @@ class Engine:
     def is_closing(self) -> bool:
         """Whether no more calls are taken because somebody closed the engine, if only the interpreter's exit."""
         return self._closing
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether somebody had running calls ended."""
+        return self._kill
 
     @property
     def n_open(self) -> int:
@@ -585,6 +593,7 @@ class Engine:
         for call in list(calls):
             call.state = State.DONE
             self.counts["failed"] += 1
+            self.counts["left"] += isinstance(error, RunDetached)  # these are not over
             call.sink.deliver(call, None, copy_of(error), None)
 
     def _end(self) -> None:

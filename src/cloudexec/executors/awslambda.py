@@ -24,10 +24,13 @@ from cloudexec.executors.base import CloudExecutor, Core, OnError, checked_env
 from cloudexec.executors.jobs import Jobs, open_jobs
 from cloudexec.executors.settings import checked_initializer, positive, positive_or_none, seconds
 from cloudexec.executors.stores import LazyBlobs, RunStore
+from cloudexec.executors.summaries import SummaryKeeper, SummaryObject, client_facts
 from cloudexec.ids import BlobRef, new_run_id
 from cloudexec.ledger.calls import CallOptions, Retry
 from cloudexec.ledger.ledger import Ledger, Limits
 from cloudexec.ledger.pace import Pace
+from cloudexec.observe.recorder import Recorder
+from cloudexec.observe.summary import Where
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.packer import Packer
 from cloudexec.store.memory import address_of
@@ -42,6 +45,7 @@ from cloudexec.wire.invocation import InvocationSettings
 log = logging.getLogger(__name__)
 
 PREFIX: Final = "cloudexec"
+BACKEND: Final = "lambda"
 INLINE_BYTES: Final = 256 * 1024  # of an argument; a larger one is uploaded once, and fetched once an environment
 RESULT_INLINE_BYTES: Final = 1 << 20
 NO_BUCKET_INLINE_BYTES: Final = 4 << 20
@@ -75,6 +79,8 @@ class _Settings:
     throttle_timeout_s: float
     stale_s: float
     events_above_s: float
+    log_output: bool
+    name: str
     tuning: Mapping[str, float]
 
 
@@ -98,6 +104,7 @@ class LambdaExecutor(CloudExecutor):
 
     initializer, initargs, max_tasks_per_child, timeout_s, retries, env, name, on_error, modules: as for ECSExecutor.
     retries=Retry(lost=0) is for calls that must never run twice: then a broken connection fails them.
+    log_output: what calls print goes to the function's log, too, each line with its call's id in front.
     tuning: intervals by name, see docs/lambda.md. Nothing is asked of AWS before the first submission.
     Errors: SettingsError.
     """
@@ -129,6 +136,7 @@ class LambdaExecutor(CloudExecutor):
         client_timeout_s: float = 120.0,
         events_above_s: float = EVENTS_ABOVE_S,
         on_error: OnError = "wait",
+        log_output: bool = True,
         tuning: Mapping[str, float] | None = None,
     ) -> None:
         given = {
@@ -153,6 +161,8 @@ class LambdaExecutor(CloudExecutor):
             throttle_timeout_s=seconds("throttle_timeout_s", throttle_timeout_s),
             stale_s=seconds("client_timeout_s", client_timeout_s),
             events_above_s=seconds("events_above_s", events_above_s),
+            log_output=bool(log_output),
+            name=name or "",
             tuning=_checked_tuning(tuning or {}),
         )
         options = CallOptions(
@@ -205,6 +215,8 @@ class _LambdaRun:
         self._lock = threading.Lock()
         self._found: _Found | None = None
         self._core: Core | None = None
+        self._recorder = Recorder(run_id, BACKEND, settings.max_workers or 0)
+        self._keeper: SummaryKeeper | None = None
         self._packer = Packer(BlobBook(_Blobs(self._uploads), address_of), INLINE_BYTES, settings.modules)
         if settings.initializer is not None:
             self._packer.check((settings.initializer, settings.initargs))
@@ -221,7 +233,7 @@ class _LambdaRun:
             timeout_grace_s=1e9,  # environments keep time limits
         )
         backend = LambdaBackend(self.id, LAMBDA_PACE, self._plan, self._close)
-        engine = Engine(self.id, Ledger(limits, backend.pace), backend, self._packer.release)
+        engine = Engine(self.id, Ledger(limits, backend.pace), backend, self._packer.release, recorder=self._recorder)
         self._core = Core(engine, self._packer, most, attach=False, prepare=self._prepare)
         return self._core
 
@@ -302,7 +314,35 @@ class _LambdaRun:
             read_event_facts=lambda: event_facts(place, found.facts, found.clients.ask),
             throttle_timeout_s=settings.throttle_timeout_s,
             events_above_s=settings.events_above_s,
+            on_open=lambda: self._keep_summary(found),
+            on_invoked=self._recorder.invoked,
         )
+
+    def _keep_summary(self, found: _Found) -> None:
+        """From now on, people are told of the run; without a bucket there is no place for that."""
+        home, recorder, core = found.home, self._recorder, self._core
+        assert core is not None
+        if home is None or self._keeper is not None:
+            return
+        place, facts = found.place, found.facts
+        recorder.begin(self._settings.name)
+        recorder.max_workers = found.max_workers
+        recorder.client = client_facts(found.clients.known_arn)
+        recorder.where = Where(
+            region=found.account.region,
+            bucket=home.bucket,
+            prefix=place.prefix or PREFIX,
+            functions=(place.function, *place.shards),
+            qualifier=place.qualifier,
+            arch=facts.arch,
+            memory_mib=facts.memory_mib,
+            slots=found.n_slots,
+            log_group=facts.log_group,
+            logs_output=self._settings.log_output,
+        )
+        described = SummaryObject(found.client, home.bucket, place.prefix or PREFIX, home.owner, self.id)
+        self._keeper = SummaryKeeper(recorder, described, lambda: core.engine)
+        self._keeper.begin()
 
     def _invocation_settings(self, found: _Found) -> InvocationSettings:
         home, settings = found.home, self._settings
@@ -323,6 +363,7 @@ class _LambdaRun:
             control_after_s=_CONTROL_S,
             control_every_s=_CONTROL_S,
             stale_s=settings.stale_s,
+            log_output=settings.log_output,
         )
         return known._replace(**settings.tuning)  # type: ignore[arg-type]  # checked by _checked_tuning
 
@@ -344,6 +385,8 @@ class _LambdaRun:
 
     def _close(self) -> None:
         """Close every connection. Nothing of the run is asked for any more."""
+        if self._keeper is not None:
+            self._keeper.end()
         with self._lock:
             if self._found is not None:
                 self._found.close()

@@ -32,6 +32,8 @@ from cloudexec.executors.settings import checked_initializer, positive, positive
 from cloudexec.future import Future
 from cloudexec.ids import new_run_id
 from cloudexec.ledger.calls import CallOptions, Retry
+from cloudexec.observe.recorder import Recorder
+from cloudexec.observe.summary import Where
 from cloudexec.transport.account import Account, open_client
 from cloudexec.transport.boto import account_of
 from cloudexec.wire.envelope import Seal, new_key
@@ -63,8 +65,9 @@ class ECSExecutor(CloudExecutor):
     start_timeout_s counts as a failed start; three in a row break the executor.
 
     initializer, initargs, max_tasks_per_child, timeout_s, retries, env, name, on_error: as for LocalExecutor.
-    modules: local modules that travel along, "auto" by default. tags: on everything that is made. tuning: intervals of
-    workers by name, see docs/ecs.md.
+    modules: local modules that travel along, "auto" by default. tags: on everything that is made. log_output: what
+    calls print goes to the containers' log, too, each line with its call's id in front. tuning: intervals of workers by
+    name, see docs/ecs.md.
 
     Nothing is asked of AWS before the first submission, unless warm=True, which starts the containers at once.
     Errors: SettingsError.
@@ -117,6 +120,7 @@ class ECSExecutor(CloudExecutor):
         start_timeout_s: float = 300.0,
         on_error: OnError = "wait",
         warm: bool = False,
+        log_output: bool = True,
         tuning: Mapping[str, float] | None = None,
     ) -> None:
         given = {
@@ -159,6 +163,7 @@ class ECSExecutor(CloudExecutor):
             initargs=tuple(initargs),
             modules=modules,
             start_timeout_s=seconds("start_timeout_s", start_timeout_s),
+            log_output=bool(log_output),
             tuning={
                 "idle_s": seconds("idle_timeout_s", idle_timeout_s),
                 "lifetime_s": seconds("max_lifetime_s", max_lifetime_s),
@@ -171,7 +176,9 @@ class ECSExecutor(CloudExecutor):
         )
         run_id = new_run_id()
         finder = _Finder(run_id, found, session, settings, name or "")
-        run = PullingRun(run_id, new_key(), BACKEND, settings, finder.place, larger=finder.larger, tried=finder.tried)
+        run = PullingRun(
+            run_id, new_key(), finder.recorder, settings, finder.place, larger=finder.larger, tried=finder.tried
+        )
         self._set_up(run, finder, options, on_error)
         if warm:
             self._core.warm()
@@ -231,7 +238,7 @@ class ECSExecutor(CloudExecutor):
         run = PullingRun(
             run_id,
             bytes.fromhex(known.key_hex),
-            BACKEND,
+            finder.recorder,
             settings,
             finder.place,
             adopted=found,
@@ -253,8 +260,16 @@ class _Finder:
     """Finds out, when a run begins, where it lives and who may start its tasks."""
 
     def __init__(
-        self, run_id: str, found: EcsPlace, session: Any, settings: PullSettings, name: str, parent_id: str = ""
+        self,
+        run_id: str,
+        found: EcsPlace,
+        session: Any,
+        settings: PullSettings,
+        name: str,
+        parent: PullingRun | None = None,
     ) -> None:
+        parent_id = parent.root.id if parent is not None else ""
+        self.recorder = parent.recorder if parent is not None else Recorder(run_id, BACKEND, settings.max_workers)
         self._run_id = run_id
         self._found = found
         self._session = session
@@ -294,10 +309,10 @@ class _Finder:
             self._session,
             replace(settings, max_workers=n_workers, n_slots=1),
             self._name,
-            parent.root.id,
+            parent,
         )
         return PullingRun(
-            run_id, new_key(), BACKEND, finder._settings, finder.place, larger=finder.larger, parent=parent
+            run_id, new_key(), finder.recorder, finder._settings, finder.place, larger=finder.larger, parent=parent
         )
 
     def commands(self) -> CommandPlan:
@@ -335,6 +350,7 @@ class _Finder:
         launcher = Launcher(self._run_id, os.urandom(4).hex(), rng)
         fleet = Fleet(target, launcher, rng, self._settings.start_timeout_s)
         client = open_client(account)
+        ecs_fleet = EcsFleet(target, self._outfit, fleet, clients.ask, self._note)
 
         def close() -> None:
             client.close()
@@ -348,12 +364,40 @@ class _Finder:
             bucket=found.bucket,
             prefix=found.prefix or PREFIX,
             owner=clients.account_id,
-            fleet=EcsFleet(target, self._outfit, fleet, clients.ask),
+            fleet=ecs_fleet,
             tags={**target.tags, **({PARENT_TAG: self._parent_id} if self._parent_id else {})},
             name=self._name,
             fleet_record=_recorded(target),
             endpoint_url=found.endpoint_url,
             profile=found.aws_profile,
+            where=lambda: self._where(ecs_fleet, account.region, found),
+            caller_arn=lambda: clients.known_arn,
+        )
+
+    def _note(self, worker: str, **facts: Any) -> None:
+        """What is known of a worker, for the run's summary."""
+        self.recorder.worker(worker, run=self._run_id if self._parent_id else "", **facts)
+
+    def _where(self, fleet: EcsFleet, region: str, found: EcsPlace) -> Where:
+        """Where calls run, for the run's summary."""
+        target, size = fleet.target, fleet.size
+        return Where(
+            region=region,
+            bucket=found.bucket,
+            prefix=found.prefix or PREFIX,
+            cluster=target.cluster,
+            task_definition=fleet.definition,
+            image=target.image,
+            capacity=target.capacity.value,
+            spot=target.spot,
+            arch=fleet.arch,
+            vcpu=size.vcpu,
+            memory_mib=size.memory_mib,
+            slots=self._settings.n_slots,
+            log_group=target.log_group,
+            log_stream_prefix=f"{target.log_prefix}/{target.container_name}/" if target.log_group else "",
+            public_ip=bool(target.assign_public_ip),
+            logs_output=self._settings.log_output,
         )
 
 

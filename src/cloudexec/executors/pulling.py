@@ -28,10 +28,13 @@ from cloudexec.executors import runkeys
 from cloudexec.executors.base import Core
 from cloudexec.executors.runkeys import RunKey
 from cloudexec.executors.stores import LazyBlobs, RunStore
+from cloudexec.executors.summaries import SummaryKeeper, SummaryObject, client_facts
 from cloudexec.future import Future
 from cloudexec.ids import BlobRef, call_id
 from cloudexec.ledger.ledger import Ledger, Limits
 from cloudexec.ledger.pace import Estimate
+from cloudexec.observe.recorder import Heritage, Recorder
+from cloudexec.observe.summary import Where
 from cloudexec.serialization.blobs import BlobBook
 from cloudexec.serialization.packer import Packer
 from cloudexec.serialization.shipping import AUTO
@@ -60,6 +63,7 @@ class PullSettings:
     initargs: tuple[Any, ...]
     modules: Any
     start_timeout_s: float
+    log_output: bool = True
     tuning: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,13 +84,15 @@ class PullSettings:
             initargs=(),
             modules=AUTO,
             start_timeout_s=record.start_timeout_s,
+            log_output=bool(record.worker.get("log_output", True)),
             tuning={name: record.worker[name] for name in _TUNABLE},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a run lives, as found. `client` is shared by threads; `ask` makes other requests."""
+    """Where a run lives, as found. `client` is shared by threads; `ask` makes other requests. where, caller_arn: for
+    the run's summary."""
 
     account: Account
     client: Any
@@ -101,6 +107,8 @@ class Place:
     close: Callable[[], None]
     endpoint_url: str = ""
     profile: str = ""
+    where: Callable[[], Where] = Where
+    caller_arn: Callable[[], str] = str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +132,7 @@ class PullingRun:
         self,
         run_id: str,
         key: bytes,
-        backend_name: str,
+        recorder: Recorder,
         settings: PullSettings,
         find_place: Callable[[], Place],
         *,
@@ -136,7 +144,7 @@ class PullingRun:
         self.id = run_id
         self.key = key
         self._seal = Seal(key)
-        self._backend_name = backend_name
+        self.recorder = recorder
         self._settings = settings
         self._find_place = find_place
         self._adopted = adopted
@@ -147,6 +155,8 @@ class PullingRun:
         self._place: Place | None = None
         self._uploads: Uploads | None = None
         self._store: S3Store | None = None
+        self._keeper: SummaryKeeper | None = None
+        self._engine: Engine | None = None
         self.backend = PullBackend(run_id, self._plan, self._close, adopted=adopted is not None)
         self._packer: Packer = parent._packer if parent is not None else self._new_packer()
 
@@ -178,7 +188,16 @@ class PullingRun:
         ledger = Ledger(limits, self.backend.pace)
         if parent is not None:  # whose journal tells of these calls, and whose packer knows when to release blobs
             return Engine(self.id, ledger, self.backend, _keep, annex=annex, parent_id=parent.root.id)
-        return Engine(self.id, ledger, self.backend, self._packer.release, self.backend.journal, annex=annex)
+        self._engine = Engine(
+            self.id,
+            ledger,
+            self.backend,
+            self._packer.release,
+            self.backend.journal,
+            annex=annex,
+            recorder=self.recorder,
+        )
+        return self._engine
 
     def _larger_engine(self) -> Engine:
         assert self._larger is not None
@@ -212,6 +231,8 @@ class PullingRun:
 
     def _close(self) -> None:
         """Close every connection. Nothing of the run is asked for any more."""
+        if self._keeper is not None:
+            self._keeper.end()
         with self._lock:
             if self._uploads is not None and self._parent is None:
                 self._uploads.close(abandon=True)
@@ -246,7 +267,7 @@ class PullingRun:
             if self._adopted is not None
             else RunRecord(
                 run_id=self.id,
-                backend=self._backend_name,
+                backend=self.recorder.backend,
                 work_queue="",
                 out_queue="",
                 python_version=worker.python_version,
@@ -270,7 +291,32 @@ class PullingRun:
             on_open=lambda _record: self._save_key(place),
             on_close=lambda: runkeys.forget(self.id),
             control=self._adopted.control if self._adopted is not None else None,
+            on_set_up=lambda: self._keep_summary(place),
         )
+
+    def _keep_summary(self, place: Place) -> None:
+        """From now on, people are told of the run. Larger workers of it are told of with it."""
+        if self._parent is not None:
+            self.recorder.larger_run(self.id)
+            return
+        adopted, recorder = self._adopted, self.recorder
+        described = SummaryObject(place.client, place.bucket, place.prefix, place.owner, self.id)
+        recorder.begin(place.name)
+        if adopted is not None:
+            recorder.inherit(
+                Heritage(
+                    before=described.read(),
+                    n_cancelled=len(adopted.restored.cancelled),
+                    failed=frozenset(adopted.restored.failed),
+                )
+            )
+        recorder.client, recorder.where = client_facts(place.caller_arn()), place.where()
+        self._keeper = SummaryKeeper(recorder, described, self._own_engine)
+        self._keeper.begin()
+
+    def _own_engine(self) -> Engine:
+        assert self._engine is not None
+        return self._engine
 
     def _save_key(self, place: Place) -> None:
         if self._parent is not None:  # nobody attaches to it: who attaches to its parent tries its calls again
@@ -305,6 +351,8 @@ class PullingRun:
             inline_bytes=RESULT_INLINE_BYTES,
             initializer=self._stored_initializer(),
             blob_prefix=self._parent.root._prefix if self._parent is not None else "",
+            calls_run=self._parent.root.id if self._parent is not None else "",
+            log_output=settings.log_output,
         )
         return fixed._replace(**settings.tuning)  # type: ignore[arg-type]  # checked by PullSettings
 

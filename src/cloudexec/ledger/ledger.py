@@ -63,6 +63,7 @@ class Ledger:
         self.broken: LaneEnd | None = None
         self.late_outcomes = 0
         self.retries = 0
+        self.retries_by: dict[Cause, int] = {}
 
     # --- what it knows ---
 
@@ -189,7 +190,7 @@ class Ledger:
                 self._close(call)
                 self._actions.append(Resolve(call, outcome, lane_id))
             else:
-                self._try_again(call, now_s)
+                self._try_again(call, Cause.ERROR, now_s)
         if lane is not None:
             self._placing.look_at(lane)
         if holder is not None and holder is not lane and not holder.shared:
@@ -526,13 +527,14 @@ class Ledger:
             return  # a ghost: another attempt has brought the outcome
         goes_on = end.cause is Cause.OOM and self._limits.oom_goes_on
         if not end.stopped and not goes_on and call.spend(end.cause):
-            self._try_again(call, now_s)
+            self._try_again(call, end.cause, now_s)
         else:
             self._close(call)
             self._actions.append(Fail(call, end))
 
-    def _try_again(self, call: Call, now_s: float) -> None:
+    def _try_again(self, call: Call, cause: Cause, now_s: float) -> None:
         self.retries += 1
+        self.retries_by[cause] = self.retries_by.get(cause, 0) + 1
         pause_s = call.options.retry.backoff_s
         if pause_s:
             when = now_s + pause_s * 2.0 ** (sum(call.spent.values()) - 1)

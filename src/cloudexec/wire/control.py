@@ -26,7 +26,7 @@ class Setup(NamedTuple):
     """First message to a worker: all that its slots need to know. Bytes travel as base64 or hex text.
 
     store_roots: directories, which are removed when the client dies. store: where blobs lie if not only there; see
-    worker/stores.py.
+    worker/stores.py. log_as: the run whose calls' output goes to the worker's log; empty: none does.
     """
 
     run_id: str
@@ -40,6 +40,7 @@ class Setup(NamedTuple):
     initializer: str
     inline_bytes: int
     store: Mapping[str, str] = {}
+    log_as: str = ""
 
 
 class WantSlots(NamedTuple):

@@ -48,6 +48,7 @@ class InvocationSettings(NamedTuple):
     stale_s: float = 120.0  # the client's heartbeat is older: it is taken for dead
     event_beat_s: float = 15.0  # how often a running event says that it lives
     early_after_s: float = 2.0  # a batch that takes longer tells what it has, and gives back what waits
+    log_output: bool = True  # what calls print goes to the function's log, too
 
 
 class Event(NamedTuple):

@@ -47,6 +47,8 @@ class WorkerSettings(NamedTuple):
     inline_bytes: int = 131072
     initializer: str = ""
     blob_prefix: str = ""
+    calls_run: str = ""  # the run that the calls belong to, if it is another one
+    log_output: bool = True  # what calls print goes to the worker's log, too
     visibility_s: float = 60.0  # of work messages; extended while their calls run
     idle_s: float = 120.0  # without work for so long, a worker ends
     lifetime_s: float = 86400.0  # it takes no more work after this time, and ends

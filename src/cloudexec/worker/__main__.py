@@ -1,7 +1,8 @@
 """`python -m cloudexec.worker`: start a worker.
 
 Calls: supervisor.serve, which a client on this machine starts with `--control-fd N`, one end of a Unix socket pair
-       (and `--with-bucket`, if it shall import ahead what a bucket asks for);
+       (and `--with-bucket`, if it shall import ahead what a bucket asks for; `--log-fd N`, where output of calls may
+       go);
        agent.main.pull, which a container starts with `--pull`.
 """
 
@@ -12,10 +13,12 @@ import sys
 
 def main(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
-    if arguments[:1] == ["--control-fd"] and len(arguments) > 1 and arguments[2:] in ([], ["--with-bucket"]):
+    words = [word for word in arguments if word != "--with-bucket"]
+    if words[::2] in (["--control-fd"], ["--control-fd", "--log-fd"]) and len(words) % 2 == 0:
         from cloudexec.worker.supervisor import serve
 
-        return serve(int(arguments[1]), with_bucket=len(arguments) > 2)
+        log_fd = int(words[3]) if len(words) > 2 else -1
+        return serve(int(words[1]), with_bucket=len(words) < len(arguments), log_fd=log_fd)
     if arguments == ["--pull"]:
         from cloudexec.worker.agent.main import pull
 

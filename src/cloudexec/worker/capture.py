@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Final, TextIO
 
-from cloudexec.worker.system import flush_c_streams, nameless_file
+from cloudexec.worker.system import flush_c_streams, high_descriptor, nameless_file
 
 _START: Final = (0, 7919, 7927)  # by descriptor; different, so that one put in the place of the other is noticed
 _WORDS_BYTES: Final = 4000
@@ -41,7 +41,7 @@ class Capture:
         self._use(nameless_file(), nameless_file())
 
     def _use(self, out: int, err: int) -> None:
-        self._files = [_high(out), _high(err)]
+        self._files = [high_descriptor(out), high_descriptor(err)]
         for number, fd in enumerate(self._files, start=1):
             os.lseek(fd, _START[number], os.SEEK_SET)
             os.dup2(fd, number)
@@ -130,12 +130,3 @@ def last_words(stderr: int) -> str:
 def _text_stream(fd: int) -> TextIO:
     # stderr is written line by line, as everywhere: what a process says before it crashes is not lost.
     return open(fd, "w", buffering=1 if fd == 2 else -1, encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
-def _high(fd: int) -> int:
-    """The same file under a descriptor that code which closes 0 to 9 does not meet."""
-    import fcntl
-
-    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100)
-    os.close(fd)
-    return high

@@ -28,6 +28,7 @@ from cloudexec.wire.parts import Part, pack_parts
 from cloudexec.worker.capture import Capture
 from cloudexec.worker.hygiene import Hygiene
 from cloudexec.worker.modules import ModuleShelf
+from cloudexec.worker.printing import OutputLog
 from cloudexec.worker.system import reset_peak_memory
 
 _PLAIN: Final = frozenset({int, float, complex, bool, type(None)})
@@ -42,11 +43,19 @@ _MOST_FUNCTIONS: Final = 128
 class Runner:
     """Runs calls in this process, one after another.
 
-    modules_dir: where the user's modules are unpacked; the worker's slots share it.
+    modules_dir: where the user's modules are unpacked; the worker's slots share it. output: the worker's log.
     """
 
-    def __init__(self, store: Store, inline_bytes: int, stderr: int = -1, modules_dir: str = "") -> None:
+    def __init__(
+        self,
+        store: Store,
+        inline_bytes: int,
+        stderr: int = -1,
+        modules_dir: str = "",
+        output: OutputLog | None = None,
+    ) -> None:
         self._store = store
+        self._output = output
         self._modules = ModuleShelf(modules_dir or _own_modules_dir(), self._fetch)
         self._inline_bytes = inline_bytes
         self._functions: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
@@ -68,7 +77,7 @@ class Runner:
         cpu_s = time.process_time() - cpu_s if elapsed_s > _BRIEF_S else elapsed_s
         if os.getpid() != self._pid:  # the call forked, and its child came back out of the call
             os._exit(0)
-        out = self._take_output()
+        out = self._take_output(call.number)
         peak = self._peak_rss() if elapsed_s > _BRIEF_S else self._peak
         return Outcome(call.number, call.attempt, verdict, started_s, finished_s, cpu_s, peak, value, out)
 
@@ -166,8 +175,10 @@ class Runner:
                 parts.append(piece)
         return parts
 
-    def _take_output(self) -> bytes:
+    def _take_output(self, number: int) -> bytes:
         stdout, stderr = self._capture.take()
+        if self._output is not None and (stdout or stderr):
+            self._output.tell(number, stdout, stderr)
         warned = self._warned.take()
         if not stdout and not stderr and not warned:
             return b""

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, NoReturn
 from cloudexec.wire.envelope import Kind
 from cloudexec.wire.lane import BELL_AFTER_S, SlotLane
 from cloudexec.wire.messages import Outcome, PackedCall, Verdict, encode_outcome
+from cloudexec.worker.printing import OutputLog
 from cloudexec.worker.running import Runner
 from cloudexec.worker.status import NEVER, Status
 from cloudexec.worker.stores import open_store
@@ -39,6 +40,8 @@ class SlotSettings(NamedTuple):
     initializer: bytes  # a batch of one call, see Packer.pack_initializer; empty: none
     stderr: int = -1  # the file for what it prints there; the supervisor has it, too
     store: Mapping[str, str] = {}  # see stores.py
+    log_fd: int = -1  # the worker's log
+    log_as: str = ""  # see Setup
 
 
 def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Callable[[bytes], object]) -> NoReturn:
@@ -46,7 +49,8 @@ def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Calla
     signal.signal(signal.SIGINT, _ignore)
     store = open_store(settings.store_roots, settings.store)
     modules_dir = os.path.join(settings.store_roots[-1], "modules")  # the last root is the disk
-    runner = Runner(store, settings.inline_bytes, settings.stderr, modules_dir)
+    output = OutputLog(settings.log_fd, settings.log_as) if settings.log_fd >= 0 and settings.log_as else None
+    runner = Runner(store, settings.inline_bytes, settings.stderr, modules_dir, output)
     faulthandler.enable(2, all_threads=False)  # a crash in native code shows where it was called from
     if settings.initializer and (failure := runner.initialize(settings.initializer)) is not None:
         lane.send(Kind.INITIALIZER_FAILED, encode_outcome(_no_outcome(failure)))

@@ -37,10 +37,18 @@ from cloudexec.wire.control import (
 from cloudexec.wire.envelope import Seal
 from cloudexec.wire.lane import SlotLane, widen
 from cloudexec.worker.capture import last_words
+from cloudexec.worker.printing import OutputLog
 from cloudexec.worker.slot import POKE, SlotSettings, run_slot
 from cloudexec.worker.status import NEVER, Status
 from cloudexec.worker.stores import S3, import_ahead
-from cloudexec.worker.system import OomCounter, die_with_parent, kill_group, nameless_file, watch_process
+from cloudexec.worker.system import (
+    OomCounter,
+    die_with_parent,
+    high_descriptor,
+    kill_group,
+    nameless_file,
+    watch_process,
+)
 
 FROZEN_GRACE_S: Final = 2.0
 CLIENT_END_S: Final = 2.0
@@ -67,8 +75,9 @@ class _Slot:
 class Supervisor:
     """One worker: serves a client until that stops it or dies."""
 
-    def __init__(self, control: ControlSocket, setup: Setup) -> None:
+    def __init__(self, control: ControlSocket, setup: Setup, log_fd: int = -1) -> None:
         self._control = control
+        self._log_fd = log_fd
         self._seal = Seal(bytes.fromhex(setup.key_hex))
         self._setup = setup
         self._slots: dict[int, _Slot] = {}
@@ -231,6 +240,8 @@ class Supervisor:
             base64.b64decode(setup.initializer),
             stderr,
             setup.store,
+            self._log_fd,
+            setup.log_as,
         )
 
     def _reap(self) -> None:
@@ -262,6 +273,8 @@ class Supervisor:
             why = DownCause.OUT_OF_MEMORY
         words = last_words(slot.stderr)
         os.close(slot.stderr)
+        if words and slot.status.number and self._log_fd >= 0 and self._setup.log_as:
+            OutputLog(self._log_fd, self._setup.log_as).tell(slot.status.number, b"", words.encode())
         self._control.send(SlotDown(slot.number, slot.pid, exitcode, why, slot.killed_call, slot.status.number, words))
 
     def _client_is_dead(self) -> bool:
@@ -289,9 +302,9 @@ class Supervisor:
                 os.waitpid(slot.pid, 0)
 
 
-def serve(control_fd: int, *, with_bucket: bool = False) -> int:
+def serve(control_fd: int, *, with_bucket: bool = False, log_fd: int = -1) -> int:
     """Be a worker for the client at the other end of a Unix socket; the exit code. `with_bucket`: its Setup may take
-    a while, and is likely to name a bucket."""
+    a while, and is likely to name a bucket. log_fd: where the Setup may have output of calls written to."""
     control = ControlSocket(socket.socket(fileno=control_fd))
     if with_bucket:
         import_ahead({"kind": S3})
@@ -304,7 +317,7 @@ def serve(control_fd: int, *, with_bucket: bool = False) -> int:
         return 3
     sys.path[:] = setup.python_path
     import_ahead(setup.store)
-    supervisor = Supervisor(control, setup)
+    supervisor = Supervisor(control, setup, high_descriptor(log_fd) if log_fd >= 0 else -1)
     control.send(Pong(0), [supervisor.bell])
     supervisor.run(messages)
     return 0

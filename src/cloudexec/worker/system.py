@@ -52,6 +52,15 @@ def nameless_file() -> int:
     return fd
 
 
+def high_descriptor(fd: int) -> int:
+    """The same file under a descriptor that code which closes 0 to 9 does not meet."""
+    import fcntl
+
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100)
+    os.close(fd)
+    return high
+
+
 def wipe_from_environment(name: str) -> None:
     """Remove a variable, and overwrite the text with which the process was started: /proc/PID/environ shows it."""
     if _LINUX:

@@ -124,6 +124,8 @@ class LambdaPlan:
     read_event_facts: Callable[[], FunctionFacts]
     throttle_timeout_s: float
     events_above_s: float
+    on_open: Callable[[], None] = lambda: None
+    on_invoked: Callable[[float], None] = lambda _seconds: None  # how long Lambda was at it, as far as we see
 
 
 class _Flight:
@@ -363,8 +365,13 @@ class LambdaBackend:
         try:
             invocation = await self._client.call(invoke)
         except AwsError as error:
-            return self._refused(plan, flight, read_refusal(error, function))
-        self._admission.accepted(time.monotonic())
+            refused = read_refusal(error, function)
+            if refused.fate is Fate.LOST:  # it may have run, and been paid for, until now
+                plan.on_invoked(time.monotonic() - flight.sent_s)
+            return self._refused(plan, flight, refused)
+        now_s = time.monotonic()
+        self._admission.accepted(now_s)
+        plan.on_invoked(now_s - flight.sent_s)
         if invocation.function_error:
             end = read_failure(invocation, plan.facts.timeout_s)
             if isinstance(end, CloudexecError):
@@ -554,7 +561,9 @@ class LambdaBackend:
             return self._refused(plan, flight, refused)
         end = await waiting
         if isinstance(end, LaneEnd):
+            plan.on_invoked(time.monotonic() - flight.sent_s)
             return all_down(flight.lane, flight.calls, end)
+        plan.on_invoked(_span_of(end))
         return await self._events_of(plan, flight.lane, flight.calls, end)
 
     async def _ends_of_mute(self, plan: LambdaPlan, flight: _Flight, function: str) -> list[Event] | None:
@@ -661,6 +670,7 @@ class LambdaBackend:
             self._client = plan.open_client()
             self._head = EventHead(plan.key, plan.settings)
             self._admission = Admission(plan.most_lanes, len(plan.functions))
+            plan.on_open()
         return None if self._is_broken else self._plan
 
     def _open_control(self, plan: LambdaPlan) -> ControlWriter:
@@ -731,6 +741,14 @@ def _blobs_of(call: OutboundCall) -> Sequence[BlobRef]:
     """What must be stored before the call is sent."""
     modules = call.function.modules
     return (*call.refs, *(module.bundle for module in modules)) if modules else call.refs
+
+
+def _span_of(report: Report) -> float:
+    """From the first begin of a call to the last end, in seconds."""
+    outcomes = [outcome for _, outcome in report.outcomes]
+    if not outcomes:
+        return 0.0
+    return max(0.0, max(one.finished_s for one in outcomes) - min(one.started_s for one in outcomes))
 
 
 def _refusal(call: OutboundCall, error: CloudexecError) -> Outcome:

@@ -54,6 +54,9 @@ class FunctionFacts:
     event_retries: int | None = None  # None: nobody could look
     event_age_s: float = 21_600.0
     role: str = ""
+    name: str = ""  # without account and qualifier
+    arch: str = "x86_64"
+    log_group: str = ""
 
     @property
     def n_vcpus(self) -> int:
@@ -118,6 +121,9 @@ def complete(place: LambdaPlace, ask: Ask) -> tuple[LambdaPlace, FunctionFacts]:
         memory_mib=int(said.get("MemorySize", 128)),
         n_concurrent=_concurrency(place, ask),
         role=str(said.get("Role") or ""),
+        name=(name := str(said.get("FunctionName") or place.function)),
+        arch=str((said.get("Architectures") or ["x86_64"])[0]),
+        log_group=str((said.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"),
     )
     return place, facts
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 
 from cloudexec.backends.ecs.fleet import Action, Describe, Fleet, List, News, RunTask, StopTask
 from cloudexec.backends.ecs.replies import (
+    DefinitionFacts,
     RunReply,
     read_conflict,
     read_describe,
@@ -44,8 +45,10 @@ from cloudexec.backends.ecs.requests import (
     run_task_request,
     stop_task_request,
 )
+from cloudexec.backends.ecs.sizes import Size
 from cloudexec.backends.ecs.stops import remedy_in
-from cloudexec.backends.ecs.target import EcsTarget
+from cloudexec.backends.ecs.target import Capacity, EcsTarget
+from cloudexec.backends.ecs.tasks import Task
 from cloudexec.backends.pull.fleet import FleetEvent
 from cloudexec.errors import AwsError, CloudexecError, SettingsError
 
@@ -55,6 +58,7 @@ _THREADS: Final = 12
 _LOG_LINES: Final = 20
 _LOGS_AT_ONCE: Final = 20  # when many workers end together, only so many have their logs read
 _SETTLE_S: Final = 0.02
+_CAPACITIES: Final = {"FARGATE": Capacity.ON_DEMAND, "FARGATE_SPOT": Capacity.SPOT}
 _LAST_REQUESTS_S: Final = 2.0  # at the end, for what nobody waits for any more
 
 
@@ -67,14 +71,19 @@ class Ask(Protocol):
 
 
 class EcsFleet:
-    """See backends.pull.fleet.Fleet."""
+    """See backends.pull.fleet.Fleet. `note(worker, **facts)` is told what is known of each task, for the run's
+    summary."""
 
-    def __init__(self, target: EcsTarget, outfit: Outfit, fleet: Fleet, ask: Ask) -> None:
+    def __init__(
+        self, target: EcsTarget, outfit: Outfit, fleet: Fleet, ask: Ask, note: Callable[..., None] | None = None
+    ) -> None:
         self._target = target
+        self._note = note
         self._outfit = outfit
         self._fleet = fleet
         self._ask = ask
         self._definition = target.task_definition
+        self._facts: DefinitionFacts | None = None
         self._answers: deque[Callable[[float], None]] = deque()
         self._events: deque[FleetEvent] = deque()
         self._wake: Callable[[], None] = lambda: None
@@ -87,6 +96,29 @@ class EcsFleet:
     def n_workers(self) -> int:
         """See pull Fleet."""
         return self._fleet.n_workers
+
+    @property
+    def target(self) -> EcsTarget:
+        """What is known of the tasks; after `open`, also what their definition says."""
+        return self._target
+
+    @property
+    def definition(self) -> str:
+        """The task definition that tasks are made from."""
+        return self._definition
+
+    @property
+    def size(self) -> Size:
+        """What a task has: as overridden, else as its definition says."""
+        if self._target.known_size is not None or self._facts is None:
+            return self._target.size
+        return Size(self._facts.vcpu or 0.0, self._facts.memory_mib or 0)
+
+    @property
+    def arch(self) -> str:
+        """`x86_64` or `arm64`."""
+        said = self._target.architecture or (self._facts.arch if self._facts is not None else "")
+        return "arm64" if said == "ARM64" else "x86_64"
 
     @property
     def next_deadline(self) -> float:
@@ -106,6 +138,7 @@ class EcsFleet:
             facts = read_task_definition(reply, self._target.container)
         except LookupError as error:
             raise SettingsError(str(error), remedy="name one of them with container=") from None
+        self._facts = facts
         self._target = replace(
             self._target,
             container=facts.container,
@@ -152,6 +185,8 @@ class EcsFleet:
         if self._fleet.next_deadline <= now_s:
             self._fleet.tick(now_s)
         self._act()
+        if changed := self._fleet.take_changed():
+            self._tell_of(changed)
         for notice in self._fleet.take_notices():
             log.warning("run %s: %s", self._outfit.run_id, notice)
         for news in self._fleet.take_news():
@@ -185,6 +220,24 @@ class EcsFleet:
         if not self._fleet.is_over:
             log.warning(
                 "run %s: not all tasks could be stopped in time; workers end by themselves", self._outfit.run_id
+            )
+
+    def _tell_of(self, tasks: Sequence[Task]) -> None:
+        """ECS's own times, and ours where it has told none."""
+        if self._note is None:
+            return
+        size, now_s = self.size, time.time()
+        for task in tasks:
+            times_s = task.known.times_s if task.known is not None else {}
+            provider = task.known.provider if task.known is not None else ""
+            is_over = task.end is not None or task.settled
+            self._note(
+                task.worker,
+                capacity=_CAPACITIES.get(provider, task.capacity).value,
+                vcpu=size.vcpu,
+                memory_mib=size.memory_mib,
+                started_s=times_s.get("pullStartedAt") or times_s.get("createdAt"),
+                stopped_s=times_s.get("stoppedAt") or (now_s if is_over else None),
             )
 
     # --- requests ---

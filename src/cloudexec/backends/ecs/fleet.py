@@ -88,6 +88,7 @@ class Fleet:
         self._actions: list[Action] = []
         self._news: list[News] = []
         self._notices: list[str] = []
+        self._changed: dict[str, Task] = {}  # tasks of which something new is known
         self.n_diverted = 0  # tasks that were to be Spot and are not, ever
         self.n_throttled = 0
 
@@ -129,6 +130,11 @@ class Fleet:
         """What the user should know, each said once."""
         notices, self._notices = self._notices, []
         return notices
+
+    def take_changed(self) -> list[Task]:
+        """Tasks that are new, or that the service has told something new of; for whoever keeps a record."""
+        changed, self._changed = list(self._changed.values()), {}
+        return changed
 
     # --- what the engine asks ---
 
@@ -251,6 +257,8 @@ class Fleet:
         for state in reply.tasks:
             task = self._tasks.get(state.arn)
             if task is not None and task.end is None:
+                if task.known is None or task.known.last_status != state.last_status:
+                    self._changed[state.arn] = task
                 task.known, task.misses = state, 0
                 if state.is_stopped:
                     self._over(task, stop_of(state), now_s)
@@ -360,7 +368,7 @@ class Fleet:
         if arn in self._tasks:
             return
         self._gone.discard(worker_of(arn))
-        task = Task(arn, capacity, now_s)
+        task = self._changed[arn] = Task(arn, capacity, now_s)
         self._tasks[arn] = self._by_worker[worker_of(arn)] = task
         self._arns[task.worker] = arn
         self._places.fill(task)
@@ -476,6 +484,7 @@ class Fleet:
 
     def _forget(self, task: Task) -> None:
         task.settled = True
+        self._changed[task.arn] = task
         self._watch.forget(task.arn)
         self._tasks.pop(task.arn, None)
         self._by_worker.pop(task.worker, None)

@@ -94,6 +94,7 @@ class PullPlan:
     open_client: Callable[[], AwaitedClient]
     on_open: Callable[[RunRecord], None] = lambda record: None
     on_close: Callable[[], None] = lambda: None
+    on_set_up: Callable[[], None] = lambda: None
     control: Hold | None = None  # the control object with which we have claimed the run of a client before us
 
 
@@ -290,6 +291,7 @@ class PullBackend:
         plan.fleet.open({SETTINGS_VARIABLE: settings.to_json(), KEY_VARIABLE: plan.key.hex()}, self.wake)
         if self._adopted:
             plan.fleet.adopt(time.monotonic())
+        plan.on_set_up()
 
     def _begin_record(self, plan: PullPlan) -> RunRecord:
         """Make the queues, and write down where they are; if that fails, there is no run, and no trace of it."""

@@ -20,6 +20,7 @@ from cloudexec.wire.envelope import Kind, Seal
 log = logging.getLogger(__name__)
 
 RUN_TAG: Final = "cloudexec:run"
+HOME_TAG: Final = "cloudexec:home"  # of queues: BUCKET/PREFIX of their run
 _RETENTION_S: Final = 4 * 86_400  # of messages: how long a run whose client is gone can still be attached to
 _KEYS_AT_ONCE: Final = 1000
 
@@ -67,7 +68,7 @@ class Home:
         self.owner = owner
         self.client = client
         self._ask = ask
-        self._tags = {RUN_TAG: run_id, **tags}
+        self._tags = {RUN_TAG: run_id, HOME_TAG: f"{bucket}/{prefix.strip('/')}", **tags}
 
     def key(self, name: str) -> str:
         """The key of an object of this run."""

@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from math import ceil
 from typing import Final
 
@@ -40,6 +41,7 @@ from cloudexec.worker.agent.post import Post
 from cloudexec.worker.agent.reporter import Reporter
 from cloudexec.worker.agent.slots import Slots, refusal
 from cloudexec.worker.host.facts import Fact
+from cloudexec.worker.host.process import Launch
 from cloudexec.worker.stores import open_store, s3_place
 
 EXIT_OK: Final = 0
@@ -49,6 +51,7 @@ EXIT_BROKEN: Final = 6  # slots or their supervisor die again and again
 
 PATIENCE_S: Final = 300.0
 END_WITHIN_S: Final = 20.0
+_STDOUT: Final = 1
 _IN_ONE: Final = 10
 _LOOK_S: Final = 60.0  # the loop turns at least so often, for clocks that were set and machines that slept
 _KILL_AGAIN_S: Final = 0.5
@@ -86,7 +89,14 @@ class Agent:
         self._inbox = Inbox()
         self._receiver, self._watcher = (Courier(name, client, self._inbox) for name in ("receiver", "watcher"))
         self._post = Post(settings, self._seal, client, self._inbox, self._books, self._reporter)
-        self._slots = Slots(self._books, self._reporter, self._setup_for, self._seal, place.worker)
+        self._slots = Slots(
+            self._books,
+            self._reporter,
+            self._setup_for,
+            self._seal,
+            place.worker,
+            partial(Launch, log_fd=_STDOUT) if settings.log_output else Launch,
+        )
         self._slots.host.watch(self._inbox.fd, self._on_inbox)
         self._started_s = self._busy_s = now_s
         self._receive_s = 0.0
@@ -265,6 +275,7 @@ class Agent:
             initializer=self._initializer,
             inline_bytes=settings.inline_bytes,
             store=self._store,
+            log_as=(settings.calls_run or settings.run_id) if settings.log_output else "",
         )
 
     # --- the client's orders ---

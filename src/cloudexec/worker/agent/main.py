@@ -17,7 +17,7 @@ from cloudexec.transport.account import Account, Client, open_client
 from cloudexec.wire.envelope import KEY_BYTES, Kind, Seal
 from cloudexec.wire.mail import KEY_VARIABLE, SETTINGS_VARIABLE, Report, WorkerSettings, encode_report, to_text
 from cloudexec.worker.agent.agent import PATIENCE_S, Agent
-from cloudexec.worker.agent.place import Place, age_of_process_s, facts_of, find_place, say
+from cloudexec.worker.agent.place import Place, age_of_process_s, facts_of, find_place, say, say_for
 from cloudexec.worker.system import wipe_from_environment
 
 EXIT_SETTINGS: Final = 2
@@ -37,6 +37,7 @@ def pull(patience_s: float = PATIENCE_S) -> int:
         return EXIT_SETTINGS
     wipe_from_environment(KEY_VARIABLE)  # calls shall not see it
     os.environ.pop(SETTINGS_VARIABLE, None)
+    say_for(settings.calls_run or settings.run_id)
     place = find_place()
     ours = "{}.{}".format(*sys.version_info[:2])
     say(f"{place.worker} of run {settings.run_id}: Python {ours}, {settings.n_slots} slots, pid {os.getpid()}")

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import cloudexec
 from cloudexec.errors import CloudexecError
 from cloudexec.transport.credentials import container_metadata
 
+_HEAD: Final = ["cloudexec worker: "]
+
+
+def say_for(run_id: str) -> None:
+    """From now on lines have this run's id in front, by which they are found; "" for none."""
+    _HEAD[0] = f"{run_id} cloudexec worker: " if run_id else "cloudexec worker: "
+
 
 def say(text: str) -> None:
-    """One line for the container's log."""
-    print(f"cloudexec worker: {text}", file=sys.stderr, flush=True)
+    """A line for the container's log; more than one if there are line ends in it."""
+    lines = [f"{_HEAD[0]}{line}\n" for line in text.strip().split("\n")]
+    print("".join(lines), end="", file=sys.stderr, flush=True)
 
 
 class Place(NamedTuple):

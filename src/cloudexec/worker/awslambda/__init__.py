@@ -15,6 +15,7 @@ Files:      entry.py        what the event asks for; the answer
             events.py       Event invocations
             jobs.py         jobs that lie in a bucket; jobcall.py runs in their slot
             caches.py       directories for blobs, and what ended runs left there
+            ahead.py        starts a supervisor's process
 Starts:     on Lambda, importing this package starts a supervisor's process: it imports what slots need while the
             runtime is on its way to the first event.
 """
@@ -38,10 +39,9 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
 
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:
-    from cloudexec.worker.awslambda.request import HIDDEN_VARIABLES
-    from cloudexec.worker.host.process import Launch
+    from cloudexec.worker.awslambda.ahead import launch
 
-    _ahead = Launch(hidden=HIDDEN_VARIABLES, with_bucket=True)  # it imports while we do, where there are two CPUs
+    _ahead = launch()  # it imports while we do, where there are two CPUs
 
     from cloudexec.worker.awslambda import entry  # noqa: F401 - the first event shall not wait for it
     from cloudexec.worker.awslambda.environment import ENVIRONMENT

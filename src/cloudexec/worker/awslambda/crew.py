@@ -258,6 +258,7 @@ def setup_of(
     max_tasks: int,
     initializer: str,
     inline_bytes: int,
+    log_as: str = "",
 ) -> Setup:
     """What slots need to know; the supervisor's id is filled in when it starts."""
     return Setup(
@@ -272,4 +273,5 @@ def setup_of(
         initializer=initializer,
         inline_bytes=inline_bytes,
         store=store,
+        log_as=log_as,
     )

@@ -17,7 +17,7 @@ from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.invocation import MOST_SEALED, Answer, Event, decode_event, encode_answer, is_ours
 from cloudexec.wire.mail import Report, encode_report
 from cloudexec.wire.messages import Batch, decode_batch
-from cloudexec.worker.agent.place import say
+from cloudexec.worker.agent.place import say, say_for
 from cloudexec.worker.awslambda.environment import ENVIRONMENT, Environment
 from cloudexec.worker.awslambda.request import Request, read_context
 from cloudexec.worker.awslambda.tally import fit
@@ -27,10 +27,12 @@ def handle(event: Mapping[str, Any], context: Any, environment: Environment = EN
     """See handler."""
     request = read_context(context)
     environment.begin(request)
+    say_for("")
     if not is_ours(event):
         return _foreign(event, request, environment)
     try:
         said = decode_event(event)
+        say_for(said.settings.run_id)
         if not said.name:
             report = _try_claim(said, request, environment) if said.probe else run(said, request, environment)
             return encode_answer(_answer(said, report, request, environment))

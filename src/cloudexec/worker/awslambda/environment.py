@@ -18,10 +18,11 @@ from cloudexec.wire.envelope import Seal, new_key
 from cloudexec.wire.invocation import MOST_SEALED, Event, InvocationSettings
 from cloudexec.worker.agent.couriers import Courier, Inbox
 from cloudexec.worker.agent.place import age_of_process_s, say
+from cloudexec.worker.awslambda.ahead import launch
 from cloudexec.worker.awslambda.caches import Caches
 from cloudexec.worker.awslambda.crew import Crew, setup_of
 from cloudexec.worker.awslambda.early import Early
-from cloudexec.worker.awslambda.request import HIDDEN_VARIABLES, Request
+from cloudexec.worker.awslambda.request import Request
 from cloudexec.worker.awslambda.room import Room
 from cloudexec.worker.awslambda.watch import Watch
 from cloudexec.worker.host.process import Launch
@@ -85,6 +86,7 @@ class Environment:
             max_tasks=settings.max_tasks_per_child,
             initializer=self._initializer(settings, place),
             inline_bytes=settings.inline_bytes if place else _NO_LIMIT,
+            log_as=settings.run_id if settings.log_output else "",
         )
         watch = self._watch_for(settings, Seal(key)) if place else None
         room = None if place else Room(MOST_SEALED - _ANSWER_BYTES, settings.n_slots)
@@ -115,7 +117,7 @@ class Environment:
 
     def _launch(self) -> Launch:
         ahead, self._ahead = self._ahead, None
-        return ahead or Launch(hidden=HIDDEN_VARIABLES, with_bucket=True)
+        return ahead or launch()
 
     def _place_of(self, settings: InvocationSettings) -> dict[str, str]:
         if not settings.bucket:

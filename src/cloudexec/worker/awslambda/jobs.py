@@ -234,7 +234,8 @@ def _result_of(place: Place, client: Client, request: Request, environment: Envi
 
 def _event_of(job: Job, place: Place, environment: Environment) -> Event:
     """The job as the only call of a batch, in the environment's own run: its key is made here and never leaves."""
-    settings = InvocationSettings(JOBS_RUN, place.region, 1, "{}.{}".format(*sys.version_info[:2]))
+    version = "{}.{}".format(*sys.version_info[:2])
+    settings = InvocationSettings(JOBS_RUN, place.region, 1, version, log_output=False)  # a job's result has it
     function = pickle.dumps(run_named, _PROTOCOL)
     arguments = pickle.dumps(((job.call, job.args, job.kwargs), {}), _PROTOCOL)
     packed = PackedFunction(hashlib.sha256(function).digest(), FunctionTraits(stateless=True), pack_parts((function,)))

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import cloudexec
@@ -48,16 +48,17 @@ class Launch:
     """A supervisor's process, started by the constructor in a session of its own, so that Ctrl-C does not reach it.
     It imports what it needs and waits for its Setup: it may be started before there is one, and need not be used.
 
-    hidden: variables that it and its slots shall not see. with_bucket: it imports what a bucket asks for, too.
+    hidden: variables that it and its slots shall not see. with_bucket: it imports what a bucket asks for, too. log_fd:
+    our log, to which its Setup may have the output of calls written.
     """
 
-    def __init__(self, *, hidden: Collection[str] = (), with_bucket: bool = False) -> None:
+    def __init__(self, *, hidden: Collection[str] = (), with_bucket: bool = False, log_fd: int = -1) -> None:
         self.words = open(nameless_file(), "r+b")  # noqa: SIM115 - closed by WorkerProcess
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, _twin_of(log_fd) as log:
             self.process = subprocess.Popen(
-                _command(theirs.fileno(), with_bucket),
-                pass_fds=[theirs.fileno()],
+                _command(theirs.fileno(), with_bucket, log),
+                pass_fds=[fd for fd in (theirs.fileno(), log) if fd >= 0],
                 stdin=subprocess.DEVNULL,
                 stdout=self.words,
                 stderr=self.words,
@@ -124,8 +125,22 @@ class WorkerProcess:
         self._words.close()
 
 
-def _command(control_fd: int, with_bucket: bool) -> list[str]:
+@contextlib.contextmanager
+def _twin_of(fd: int) -> Iterator[int]:
+    """Another descriptor for the same file, for a child whose own one of that number is something else; -1 for none."""
+    try:
+        twin = os.dup(fd) if fd >= 0 else -1
+    except OSError:  # it is closed
+        twin = -1
+    try:
+        yield twin
+    finally:
+        if twin >= 0:
+            os.close(twin)
+
+
+def _command(control_fd: int, with_bucket: bool, log_fd: int) -> list[str]:
     package_home = os.path.dirname(os.path.dirname(os.path.abspath(cloudexec.__file__)))
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    more = [WITH_BUCKET] if with_bucket else []
+    more = [*(["--log-fd", str(log_fd)] if log_fd >= 0 else []), *([WITH_BUCKET] if with_bucket else [])]
     return [sys.executable, *flags, "-c", _START.format(path=package_home), "--control-fd", str(control_fd), *more]
