@@ -74,7 +74,7 @@ def with_r(request: pytest.FixtureRequest) -> None:
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
 
 
-# Programs of these tests ask the pocket AWS for anything, in everybody's name: that says nothing of what cloudexec asks.
+# Programs of these tests ask the pocket AWS for anything, in everybody's name: it says nothing of what cloudexec asks.
 NOT_RECORDED_FOLDERS = ("tests/pocket/", "tests/benchmarks/", "tests/images/test_pocket")
 RECORD_TO = os.environ.get("CLOUDEXEC_POCKET_RECORD")
 

@@ -6,7 +6,7 @@ Called by: permissions, template.   Calls: nothing; pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from cloudexec.errors import SettingsError
@@ -99,6 +99,22 @@ def concrete(
         repository=arn("ecr", f"repository/{stack}"),
         build=arn("codebuild", f"project/{stack}"),
         prefix=prefix,
+    )
+
+
+def as_deployed(names: Names, ids: Mapping[str, str]) -> Names:
+    """The same with what a stack really has. ids: physical ids by logical id; what is not there stays a pattern."""
+
+    def role(logical_id: str, known: str) -> str:
+        return f"arn:{names.partition}:iam::{names.account}:role/{ids[logical_id]}" if logical_id in ids else known
+
+    return replace(
+        names,
+        bucket=ids.get("Bucket", names.bucket),
+        task_role=role("TaskRole", names.task_role),
+        execution_role=role("ExecutionRole", names.execution_role),
+        function_role=role("FunctionRole", names.function_role),
+        build_role=role("BuildRole", names.build_role),
     )
 
 

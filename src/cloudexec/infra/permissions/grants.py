@@ -1,62 +1,17 @@
 """The table of rights. Everything that names rights (template, `cloudexec policy`, docs, tests) is made of it.
 
-Called by: render.py, scripts/permissions.py, tests.   Calls: nothing; pure data.
+Called by: render.py, scripts/permissions.py, tests.   Calls: rows.py, setup.py; pure data.
 Source:    each service's page in AWS's Service Authorization Reference, for resources and condition keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
 
+from cloudexec.infra.permissions.rows import Condition, Grant, Part, Who
+from cloudexec.infra.permissions.setup import SETUP
 
-class Who(str, Enum):
-    """Who has a right."""
-
-    CLIENT = "client"  # whoever creates executors, and looks at runs
-    TASK = "task"  # workers on ECS
-    FUNCTION = "function"  # workers on Lambda
-    SETUP = "setup"  # whoever runs `cloudexec up`, `down`, `doctor`, `image push`
-    EXECUTION = "execution"  # ECS itself: it pulls the image and writes the log
-    JOBS = "jobs"  # whoever only puts jobs into the bucket
-    BUILD = "build"  # CodeBuild, where it builds images
-
-
-class Part(str, Enum):
-    """For what; a policy may be asked for some of them."""
-
-    COMMON = "common"
-    ECS = "ecs"
-    LAMBDA = "lambda"
-    IMAGES = "images"
-    NETWORK = "network"
-
-
-Condition = Mapping[str, Mapping[str, "str | tuple[str, ...]"]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """Some actions on some resources. `on` holds ARNs with names in braces (see names.Names).
-
-    indirect: actions that no request names, because a service asks for them as a part of another one (iam:PassRole),
-    or only when something goes wrong; each with its reason. Tests expect to see all others in the recorded requests.
-    """
-
-    who: Who
-    part: Part
-    why: str
-    actions: tuple[str, ...]
-    on: tuple[str, ...] = ("*",)
-    when: Condition = field(default_factory=dict)
-    indirect: Mapping[str, str] = field(default_factory=dict)
-    optional: bool = False  # without it something is worse, and nothing fails
-
-    def __post_init__(self) -> None:
-        assert set(self.indirect) <= set(self.actions), self
-
+__all__ = ["GRANTS", "Grant", "Part", "Who"]
 
 _OBJECTS: Final = "arn:{partition}:s3:::{bucket}/{prefix}/"
 _BUCKET: Final = ("arn:{partition}:s3:::{bucket}",)
@@ -391,4 +346,4 @@ _BUILD: Final = (
     ),
 )
 
-GRANTS: Final[tuple[Grant, ...]] = (*_CLIENT, *_TASK, *_FUNCTION, *_EXECUTION, *_JOBS, *_BUILD)
+GRANTS: Final[tuple[Grant, ...]] = (*_CLIENT, *_TASK, *_FUNCTION, *SETUP, *_EXECUTION, *_JOBS, *_BUILD)

@@ -13,6 +13,10 @@ from cloudexec.infra.names import Names
 from cloudexec.infra.permissions.grants import GRANTS, Grant, Part, Who
 
 VERSION: Final = "2012-10-17"
+# What IAM takes, in characters without white space: a managed policy; all inline policies of a user, of a role.
+MANAGED_CHARACTERS: Final = 6144
+USER_CHARACTERS: Final = 2048
+ROLE_CHARACTERS: Final = 10_240
 Document = dict[str, Any]
 
 
@@ -24,7 +28,24 @@ def grants_of(who: Who, parts: Iterable[Part] = tuple(Part)) -> tuple[Grant, ...
 
 def policy(who: Who, names: Names, parts: Iterable[Part] = tuple(Part)) -> Document:
     """An IAM policy. Statements are in the table's order; a list of one is written as a text."""
-    return {"Version": VERSION, "Statement": [_statement(grant, names) for grant in grants_of(who, parts)]}
+    return {"Version": VERSION, "Statement": [statement(grant, names) for grant in grants_of(who, parts)]}
+
+
+def policies(who: Who, names: Names, parts: Iterable[Part] = tuple(Part)) -> list[Document]:
+    """The same as policies that IAM takes as managed ones: several, if one would be too long; statements stay whole."""
+    found: list[Document] = []
+    for each in policy(who, names, parts)["Statement"]:
+        longer = {"Version": VERSION, "Statement": [*(found[-1]["Statement"] if found else []), each]}
+        if found and characters(longer) <= MANAGED_CHARACTERS:
+            found[-1] = longer
+        else:
+            found.append({"Version": VERSION, "Statement": [each]})
+    return found
+
+
+def characters(document: Document) -> int:
+    """A policy's length as IAM counts it."""
+    return len(json.dumps(document, separators=(",", ":")))
 
 
 def in_cloudformation(document: Document) -> Document:
@@ -42,18 +63,19 @@ def in_cloudformation(document: Document) -> Document:
     return {"Version": document["Version"], "Statement": [filled(each) for each in document["Statement"]]}
 
 
-def _statement(grant: Grant, names: Names) -> dict[str, Any]:
-    statement: dict[str, Any] = {
+def statement(grant: Grant, names: Names) -> dict[str, Any]:
+    """A row as a statement of a policy."""
+    made: dict[str, Any] = {
         "Effect": "Allow",
         "Action": _one_or_many(grant.actions),
         "Resource": _one_or_many([names.put_into(each) for each in grant.on]),
     }
     if grant.when:
-        statement["Condition"] = {
+        made["Condition"] = {
             operator: {key: _filled(value, names) for key, value in keys.items()}
             for operator, keys in grant.when.items()
         }
-    return statement
+    return made
 
 
 def _filled(value: str | tuple[str, ...], names: Names) -> str | list[str]:
