@@ -71,8 +71,8 @@ SETTINGS: Final = """{made}
 
 # Settings
 
-Executors and commands look for what was not given as an argument, or option, in environment variables, then in a file, then
-in the deployed stack: [where settings come from](../ecs.md#where-settings-come-from).
+Executors and commands look for what was not given as an argument, or option, in environment variables, then in a file,
+then in the deployed stack: [where settings come from](../ecs.md#where-settings-come-from).
 
 The file is `$CLOUDEXEC_CONFIG`, else `$XDG_CONFIG_HOME/cloudexec/config.toml`, else `{path}`.
 Keys at its top hold always. A table such as `[big]` stands in for them where `{table}=big` names it.
@@ -81,8 +81,9 @@ Keys at its top hold always. A table such as `[big]` stands in for them where `{
 |---|---|---|---|---|
 {rows}
 
-A variable has lists with commas between (`subnet-1,subnet-2`), tables as `a=1,b=2`, sizes as `2:8192,4:16384`, and true or
-false as `1`, `true`, `yes`, `on` or `0`, `false`, `no`, `off`. Credentials are boto3's business, and found where it looks.
+A variable has lists with commas between (`subnet-1,subnet-2`), tables as `a=1,b=2`, sizes as `2:8192,4:16384`, and true
+or false as `1`, `true`, `yes`, `on` or `0`, `false`, `no`, `off`. Credentials are boto3's business, and found where it
+looks.
 """
 
 
@@ -132,8 +133,8 @@ COMMAND_LINE: Final = """{made}
 
 # Command line
 
-It comes with `pip install "cloudexec[cli]"`. What a command was asked for goes to standard output, what it tells on the way
-to standard error.
+It comes with `pip install "cloudexec[cli]"`. What a command was asked for goes to standard output, what it tells on the
+way to standard error.
 
 | exit code | means |
 |---:|---|

@@ -3,8 +3,8 @@
 Called by: MkDocs, as a hook of mkdocs.yml.   Calls: Python-Markdown, MkDocs.
 
 A link such as `../examples/crossval.py` leads out of docs/, where MkDocs sees nothing. So each file of the project that
-a page links to is added below `project/`: Markdown as it is, anything else as a page with the file in a block. What those
-pages link to is added in turn. Links are turned round while Markdown becomes HTML, in the tree, not in the text.
+a page links to is added below `project/`: Markdown as it is, anything else as a page with the file in a block. What
+those pages link to is added in turn. Links are turned round while Markdown becomes HTML, in the tree, not in the text.
 """
 
 from __future__ import annotations
