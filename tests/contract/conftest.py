@@ -99,7 +99,7 @@ class Script:
 
     def __init__(self, path: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, path],
+            [sys.executable, "-X", "faulthandler", path],  # for `end`
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,7 +128,12 @@ class Script:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for its end: exit code, rest of stdout, stderr."""
-        out, errors = self._process.communicate(timeout=SOON)
+        try:
+            out, errors = self._process.communicate(timeout=SOON)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)  # where do its threads stand?
+            out, errors = self._process.communicate()
+            raise AssertionError(f"the script goes on; it had printed\n{out}\n{errors}") from None
         return self._process.returncode, out, errors
 
     def kill(self) -> None:

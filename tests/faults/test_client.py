@@ -126,17 +126,17 @@ def test_executors_nest_three_deep(single):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_slot_leaves_no_nested_worker_behind(single, tmp_path, number):
+def test_a_killed_slot_leaves_no_nested_worker_behind(single, kind, tmp_path, number):
     path = tmp_path / "pids"
     future = single.submit(deeds.hold_nested, str(path))
     nested = [int(pid) for pid in wait_for_file(path).split()]
     os.kill(parent_of(nested[1]), number)
     assert type(future.exception(SOON)) is errors.CallCrashed
-    eventually(lambda: not any(is_alive(pid) for pid in nested))
+    eventually(lambda: not any(kind.works(pid) for pid in nested))
 
 
 @pytest.mark.parametrize("how", ["timeout", "stop", "terminate_workers"])
-def test_a_call_that_is_ended_leaves_no_nested_worker_behind(single, tmp_path, how):
+def test_a_call_that_is_ended_leaves_no_nested_worker_behind(single, kind, tmp_path, how):
     path = tmp_path / "pids"
     view = single.with_options(timeout_s=3) if how == "timeout" else single
     future = view.submit(deeds.hold_nested, str(path))
@@ -146,7 +146,7 @@ def test_a_call_that_is_ended_leaves_no_nested_worker_behind(single, tmp_path, h
     elif how == "terminate_workers":
         single.terminate_workers()
     assert type(future.exception(SOON)) in (errors.CallTimeout, errors.CallStopped)
-    eventually(lambda: not any(is_alive(pid) for pid in nested))
+    eventually(lambda: not any(kind.works(pid) for pid in nested))
 
 
 def test_an_executor_that_travels_into_a_call_is_refused(executor):
