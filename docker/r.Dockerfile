@@ -22,9 +22,10 @@ FROM ${BASE} AS r
 ARG R_PACKAGES=""
 # Other packages of Debian's, e.g. "libgdal32 fonts-noto".
 ARG SYSTEM_PACKAGES=""
+ARG SOURCE_DATE_EPOCH=315532800
 # Left out: what is read by people, translations (LANG decides against them), and headers of R packages unless renv
 # will compile against them. /usr/share/R/doc stays, R looks for files there when it starts.
-# A layer keeps whole seconds of a folder's time: the index of fonts must be made for such, or every plot makes it anew.
+# The index of fonts must be made for the time that a layer keeps of a folder, or every plot makes it anew.
 # R_PACKAGES is a list; Debian's releases pin its versions.
 # hadolint ignore=SC2086,DL3008
 RUN printf 'path-exclude=%s\n' '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' \
@@ -42,8 +43,8 @@ RUN printf 'path-exclude=%s\n' '/usr/share/man/*' '/usr/share/doc/*' '/usr/share
          exit 1; \
        fi \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" ${SYSTEM_PACKAGES} \
-    && find /usr/share/fonts /usr/local/share/fonts -type d -exec touch -d 2000-01-01 {} + && fc-cache --force \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/*
+    && find /usr/share/fonts /usr/local/share/fonts -type d -exec touch -d "@$SOURCE_DATE_EPOCH" {} + && fc-cache --force \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/*.log /var/cache/ldconfig/*
 
 # What renv.lock adds is compiled apart, so that the compilers stay behind.
 FROM r AS renv
@@ -66,21 +67,31 @@ RUN mkdir -p /usr/local/lib/R/site-library \
 FROM ${BASE} AS build
 # What the Python side imports, as pip takes it. numpy and pandas are what R's vectors and data frames become.
 ARG PACKAGES="numpy pandas"
+ARG SOURCE_DATE_EPOCH=315532800
 WORKDIR /source
 COPY . .
-# Byte code is compiled here, because a worker may not write it later; each start would pay for that.
+# Byte code is compiled here, because a worker may not write it later; each start would pay for that. It goes by hash,
+# as a layer may change the times of files.
 # PACKAGES is a list, with the versions that its author wants.
 # hadolint ignore=SC2086,DL3013
 RUN if [ -d wheels ]; then set -- --no-index --find-links wheels cloudexec; else set -- .; fi \
-    && python -m pip install --no-cache-dir --no-warn-script-location --root-user-action ignore \
-       --prefix /installed "$@" awslambdaric ${PACKAGES}
+    && python -m pip install --no-cache-dir --no-compile --no-warn-script-location --root-user-action ignore \
+       --prefix /installed "$@" awslambdaric ${PACKAGES} \
+    && { PYTHONHASHSEED=0 python -m compileall -q -j 0 --invalidation-mode unchecked-hash /installed/lib > /dev/null \
+       || echo 'some files are not for this Python; they stay as they are'; }
 
 FROM r
 LABEL org.opencontainers.image.title="cloudexec worker with R" \
       org.opencontainers.image.description="Takes calls from the queue of a cloudexec run and sends back their outcomes" \
       org.opencontainers.image.licenses="Apache-2.0"
+ARG SOURCE_DATE_EPOCH=315532800
 # Lambda runs an image as a user of its own, who must be able to enter the working directory.
-RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin worker && chmod 755 /home/worker
+# The base's Python comes without byte code of its library, which is half a second of each start.
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin worker && chmod 755 /home/worker \
+    && { PYTHONHASHSEED=0 python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+         -x '/(test|tests|idlelib|lib2to3|ensurepip|site-packages)/' \
+         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" > /dev/null \
+       || echo 'some files are not for this Python; they stay as they are'; }
 COPY --from=renv /usr/local/lib/R/site-library /usr/local/lib/R/site-library
 COPY --from=build /installed /usr/local
 # Unbuffered: the last words of a worker that is killed stand in its log.

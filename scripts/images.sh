@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Build the worker images on this machine, without a Docker daemon and without an image registry.
 #
-#   images.sh install           podman, buildah, runc and mmdebstrap, by apt, if this is root on Debian
+#   images.sh install           podman, buildah, runc and mmdebstrap, by apt, if this is root on Debian; and the registry
 #   images.sh build [PYTHON]    the image for that interpreter's version (the newest found); prints its name
 #   images.sh build-r [PYTHON]  the one with R (R_PACKAGES in it, with none but R's own if that is not set)
 #   images.sh settings          prints NAME=VALUE lines: what podman's environment needs to see the image
+#   images.sh base [PYTHON]     the base alone; prints its name, and the folder of all wheels that a worker needs
+#   images.sh registry          prints where the program of an image registry lies: Debian's, unpacked and not installed
 #
 # The base is made here too: a minimal Debian of this machine's release, with the interpreter copied in. An
 # interpreter of its own prefix (pyenv, /usr/local) is needed; Debian's own is spread all over /usr.
@@ -21,6 +23,7 @@ log=$home/build.log
 say() { echo "cloudexec: $*" >&2; }
 unavailable() { say "$*"; exit 69; }
 
+EPOCH=315532800  # 1980: the same input shall give the same layers
 PACKAGES=(podman buildah runc netavark aardvark-dns conmon uidmap mmdebstrap)
 
 have_tools() { command -v podman buildah runc mmdebstrap >/dev/null; }
@@ -139,11 +142,23 @@ run_build() {  # CONTEXT TAG ARGUMENTS…
     unavailable "buildah could not make $2: $(words_of "$log") ($log)"
 }
 
+# Debian's package would start a service on this machine; one program of it is all that the tests want.
+fetch_registry() {
+  registry=$home/registry/usr/bin/docker-registry
+  if [[ -x $registry ]]; then return; fi
+  mkdir -p "$home/registry"
+  (cd "$home/registry" && apt-get download -q -o APT::Sandbox::User=root docker-registry >"$log" 2>&1 &&
+    dpkg-deb --extract docker-registry_*.deb . && rm docker-registry_*.deb) || {
+    registry=""
+    return 1
+  }
+}
+
 # Everything that is installed comes from here, so that building asks no package index.
 gather_wheels() {  # PYTHON DIRECTORY REQUIREMENTS…: dependencies are fetched once for each pyproject.toml
   local python=$1 wheels=$2 known
   local wheel=("$python" -m pip wheel --quiet --disable-pip-version-check --no-input --wheel-dir "$wheels" "$root")
-  known=$(cksum <"$root/pyproject.toml")
+  known="$(cksum <"$root/pyproject.toml") ${*:3}"
   if [[ $(cat "$wheels.stamp" 2>/dev/null) != "$known" ]]; then
     rm -rf "$wheels"
     "${wheel[@]}" "${@:3}" >"$log" 2>&1 || unavailable "pip could not gather wheels: $(tail -n 1 "$log") ($log)"
@@ -173,7 +188,7 @@ make_image() {  # IMAGE WHEELS RECIPE ARGUMENTS…: unless it was made from the 
     cp -r "$wheels" "$context/wheels"
     cp "$root/docker/$recipe" "$context/docker"
     run_build "$context" "$image" --file "$context/docker/$recipe" --label "made-from=$made_from" \
-      --build-arg "BASE=$base" "${@:4}"
+      --timestamp "$EPOCH" --build-arg "SOURCE_DATE_EPOCH=$EPOCH" --build-arg "BASE=$base" "${@:4}"
     rm -rf "$context"
     podman image prune --force >/dev/null 2>&1 || true  # what the image was before
   fi
@@ -184,8 +199,15 @@ make_image() {  # IMAGE WHEELS RECIPE ARGUMENTS…: unless it was made from the 
 build() {  # PYTHON
   local minor base
   find_base "$1"
-  gather_wheels "$1" "$home/wheels-$minor"
+  gather_wheels "$1" "$home/wheels-$minor" awslambdaric
   make_image "localhost/cloudexec-worker:$minor" "$home/wheels-$minor" python.Dockerfile
+}
+
+base() {  # PYTHON
+  local minor base
+  find_base "$1"
+  gather_wheels "$1" "$home/wheels-$minor" awslambdaric
+  echo "$base $home/wheels-$minor"
 }
 
 # The layer with R is kept (--layers): half a minute of apt, once for each R_PACKAGES and recipe.
@@ -205,12 +227,19 @@ write_settings
 export CONTAINERS_CONF=$home/containers.conf CONTAINERS_STORAGE_CONF=$home/storage.conf
 
 case ${1:-build} in
-  install) install_tools 9>&- ;;
+  install)
+    install_tools 9>&-
+    fetch_registry || say "the image registry could not be had: $(tail -n 1 "$log") ($log)"
+    ;;
   settings) settings ;;
-  build | build-r)
+  registry)
+    fetch_registry || unavailable "docker-registry could not be had: $(tail -n 1 "$log") ($log)"
+    echo "$registry"
+    ;;
+  base | build | build-r)
     have_tools || unavailable "no container tools here; run 'scripts/images.sh install' as root, then repeat"
     python=${2:-$("$root/scripts/pythons.sh" | tail -n 1 | cut -d' ' -f2)}
     "${1/-/_}" "$python" 9>&-
     ;;
-  *) say "usage: images.sh install | build [PYTHON] | build-r [PYTHON] | settings"; exit 2 ;;
+  *) say "usage: images.sh install | build [PYTHON] | build-r [PYTHON] | base [PYTHON] | settings | registry"; exit 2 ;;
 esac

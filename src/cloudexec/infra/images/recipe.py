@@ -222,7 +222,9 @@ def _from_pip(recipe: Recipe) -> list[str]:
 def _from_uv(recipe: Recipe) -> list[str]:
     """The lock as it stands: nothing is resolved anew. uv itself stays in this stage."""
     extras = "".join(f" --extra {shlex.quote(extra)}" for extra in recipe.project.extras)
-    export = f"uv export --frozen --no-dev --no-emit-project --no-header --quiet{extras} --output-file requirements.txt"
+    # cloudexec is the client's own, below, whatever the lock says.
+    left_out = "--no-dev --no-emit-project --no-emit-package cloudexec"
+    export = f"uv export --frozen {left_out} --no-header --quiet{extras} --output-file requirements.txt"
     return [
         "COPY pyproject.toml uv.lock ./",
         *_run(
@@ -254,13 +256,13 @@ def _own_packages(recipe: Recipe) -> list[str]:
 def _byte_code() -> list[str]:
     return [
         "# Compiled here: workers may not write it, and each start would pay. By hash: layers may change files' times.",
-        *_run(
-            [
-                f"{{ {HOME}/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash {HOME}/lib > /dev/null"
-                " || echo 'some files are no Python, or not of this version; they stay as they are'; }"
-            ]
-        ),
+        *_run([_compile(f"{HOME}/bin/python", f"{HOME}/lib")]),
     ]
+
+
+def _compile(python: str, words: str) -> str:
+    compiling = f"PYTHONHASHSEED=0 {python} -m compileall -q -j 0 --invalidation-mode unchecked-hash {words}"
+    return f"{{ {compiling} > /dev/null || echo 'some files are not for this Python; they stay as they are'; }}"
 
 
 _PIP_WORDS: Final = "--no-cache-dir --no-compile --root-user-action ignore --disable-pip-version-check"
@@ -287,7 +289,14 @@ def _image(recipe: Recipe) -> list[str]:
         'LABEL org.opencontainers.image.title="cloudexec worker" \\',
         f'      org.cloudexec.python="{recipe.python}"',
         "# Lambda runs an image as a user of its own, who must be able to enter the working directory.",
-        *_run(["useradd --uid 10001 --create-home --shell /usr/sbin/nologin worker", "chmod 755 /home/worker"]),
+        *([] if recipe.project.kind == CONDA else [_WHY_STANDARD]),
+        *_run(
+            [
+                "useradd --uid 10001 --create-home --shell /usr/sbin/nologin worker",
+                "chmod 755 /home/worker",
+                *([] if recipe.project.kind == CONDA else [_standard_library()]),
+            ]
+        ),
     ]
     if recipe.project.r_version:
         lines.append("COPY --from=renv /usr/local/lib/R/site-library /usr/local/lib/R/site-library")
@@ -306,6 +315,14 @@ def _image(recipe: Recipe) -> list[str]:
         'CMD ["python", "-m", "cloudexec.worker", "--pull"]',
     ]
     return lines
+
+
+_WHY_STANDARD: Final = "# The base's Python comes without byte code of its library: half a second of each start."
+
+
+def _standard_library() -> str:
+    where = '"$(python -c \'import sysconfig; print(sysconfig.get_path("stdlib"))\')"'
+    return _compile("python", f"-x '/(test|tests|idlelib|lib2to3|ensurepip|site-packages)/' {where}")
 
 
 def _epoch() -> list[str]:
