@@ -102,8 +102,10 @@ def check_for_lambda(bundle: Bundle) -> None:
 
 
 def is_compiled(python: str) -> bool:
-    """Whether the bundle holds byte code: this interpreter can only make its own. Without it, each new environment
-    compiles what it imports, and a function's code cannot be written to: 2.5 s for pandas, 0.1 s for cloudexec alone."""
+    """Whether the bundle holds byte code: this interpreter can only make its own.
+
+    Measured: without it each new environment compiles what it imports, 2.5 s for pandas, 0.1 s for cloudexec alone.
+    """
     return platform.python_implementation() == "CPython" and python == "{}.{}".format(*sys.version_info[:2])
 
 

@@ -1,0 +1,14 @@
+"""The stack in the account: what is there, how it is made, changed and removed.
+
+    look.py     what is there              changes.py  what a change set would do       events.py  what happens, and why
+    follow.py   waits for the end          code.py     the bundle in its bucket         network.py where tasks may live
+    deploy.py   `cloudexec up`             inside.py   what is in it, what is alive     remove.py  `cloudexec down`
+
+    up:    look ─> bundle ─> change set ─> shown, asked ─> executed, followed ─> bundle uploaded ─> change set 2
+    down:  look ─> what is alive? ─> shown, asked ─> bucket emptied, strays removed ─> stack deleted, followed
+
+look.py, changes.py, events.py hold pure readers. Nothing is kept on this machine: whoever is interrupted repeats the
+command, which looks at what is there and goes on.
+
+Called by: cli/up.py, cli/down.py, doctor, tests.   Calls: place.py, template, bundle.
+"""

@@ -1,0 +1,129 @@
+"""The code in the stack's bucket: bundles, and the record of what the newest was made of.
+
+Called by: deploy.py, doctor.   Calls: place.py, bundle.
+The record tells a later `up` which packages to keep, and whether there is anything to do. Every request names the
+bucket's owner: a bucket's name can be guessed, and code must not go to, or come from, somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cloudexec.errors import AwsError, NoSuchKey, SettingsError
+from cloudexec.infra.bundle.build import Bundle, Order
+from cloudexec.infra.bundle.words import CODE_PREFIX
+from cloudexec.infra.place import Place
+
+RECORD_KEY: Final = f"{CODE_PREFIX}bundle.json"
+_FORMAT: Final = 1
+_MOST_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRecord:
+    """What a bundle was made of. contents: versions by distribution."""
+
+    key: str
+    fingerprint: str
+    packages: tuple[str, ...]
+    requirements: str
+    python: str
+    arch: str
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """What `read_record` reads."""
+        said = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps({"format": _FORMAT, **said}, indent=1).encode()
+
+
+def read_record(text: bytes) -> CodeRecord | None:
+    """What `to_json` wrote; None for what is damaged or of another version: the bundle is made anew then."""
+    try:
+        said = json.loads(text)
+        if said.pop("format") != _FORMAT:
+            return None
+        return CodeRecord(**{**said, "packages": tuple(str(each) for each in said["packages"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def record_of(order: Order, bundle: Bundle) -> CodeRecord:
+    """The record of a new bundle."""
+    return CodeRecord(
+        key=key_of(bundle),
+        fingerprint=order.fingerprint,
+        packages=order.packages,
+        requirements=order.requirements,
+        python=order.python,
+        arch=order.arch,
+        contents=bundle.contents,
+    )
+
+
+def key_of(bundle: Bundle) -> str:
+    """Where a bundle lies in the bucket."""
+    return f"{CODE_PREFIX}{bundle.sha256}.zip"
+
+
+def fetch_record(place: Place, bucket: str) -> CodeRecord | None:
+    """The record in the bucket; None if there is none. Errors: AwsError and its kin."""
+    request = {"Bucket": bucket, "Key": RECORD_KEY, "ExpectedBucketOwner": place.account_id}
+    try:
+        reply = place.ask("s3", "get_object", request)
+    except NoSuchKey:
+        return None
+    except AwsError as error:
+        if error.code == "NoSuchBucket":
+            return None
+        raise _of_bucket(error, bucket, place) from error
+    with reply["Body"] as body:
+        return read_record(body.read(_MOST_BYTES))
+
+
+def is_there(place: Place, bucket: str, key: str) -> bool:
+    """Whether the bucket has this bundle. Errors: AwsError and its kin."""
+    try:
+        place.ask("s3", "head_object", {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id})
+    except AwsError as error:
+        if isinstance(error, NoSuchKey) or error.status == 404:
+            return False
+        raise _of_bucket(error, bucket, place) from error
+    return True
+
+
+def upload(place: Place, bucket: str, bundle: Bundle) -> None:
+    """Put the bundle into the bucket, unless it is there. Errors: AwsError and its kin."""
+    key = key_of(bundle)
+    if is_there(place, bucket, key):
+        return
+    request: dict[str, Any] = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id}
+    try:
+        with bundle.path.open("rb") as file:
+            place.ask("s3", "put_object", {**request, "Body": file, "ContentType": "application/zip"})
+    except AwsError as error:
+        raise _of_bucket(error, bucket, place) from error
+
+
+def write_record(place: Place, bucket: str, record: CodeRecord) -> None:
+    """Say what the code is made of. Errors: AwsError and its kin."""
+    request = {"Bucket": bucket, "Key": RECORD_KEY, "ExpectedBucketOwner": place.account_id}
+    try:
+        place.ask("s3", "put_object", {**request, "Body": record.to_json(), "ContentType": "application/json"})
+    except AwsError as error:
+        raise _of_bucket(error, bucket, place) from error
+
+
+def _of_bucket(error: AwsError, bucket: str, place: Place) -> AwsError | SettingsError:
+    """With what to look at: S3 says `denied` of a bucket of another owner, too."""
+    if error.status != 403:
+        return error
+    what = f"bucket {bucket} does not take requests of account {place.account_id}: {error.what}"
+    remedy = (
+        "if another account owns it, name a bucket of your own with --parameters BucketName=NAME; if it is yours, "
+        f"allow s3:GetObject and s3:PutObject on {bucket}/{CODE_PREFIX}* (`cloudexec policy setup`)"
+    )
+    return AwsError(what, *error.args[1:], remedy=remedy)
