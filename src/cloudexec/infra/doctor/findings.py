@@ -1,0 +1,80 @@
+"""What a check says: one sentence, and what to do about it.
+
+Called by: all checks, cli/doctor.py.   Calls: errors.   Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from cloudexec.errors import AccessDenied, CloudexecError, Throttled
+
+LOOK_REMEDY: Final = "nothing need be wrong; whoever has the rights of `cloudexec policy setup` can look"
+
+
+class Level(str, Enum):
+    """How a finding is meant. UNKNOWN: nobody could look, or it was not asked for; nothing need be wrong."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line. facts: what it was found from, for programs. is_detail: for people who ask for more."""
+
+    level: Level
+    subject: str
+    text: str
+    remedy: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    is_detail: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "level": self.level.value,
+            "subject": self.subject,
+            "text": self.text,
+            "remedy": self.remedy,
+            "facts": dict(self.facts),
+        }
+
+
+def ok(subject: str, text: str, **facts: Any) -> Finding:
+    """All is well."""
+    return Finding(level=Level.OK, subject=subject, text=text, facts=facts)
+
+
+def detail(subject: str, text: str, **facts: Any) -> Finding:
+    """All is well, and few want to know."""
+    return Finding(level=Level.OK, subject=subject, text=text, facts=facts, is_detail=True)
+
+
+def warning(subject: str, text: str, remedy: str, **facts: Any) -> Finding:
+    """Runs will work, with less, slower, or dearer."""
+    return Finding(level=Level.WARNING, subject=subject, text=text, remedy=remedy, facts=facts)
+
+
+def failed(subject: str, text: str, remedy: str, **facts: Any) -> Finding:
+    """Runs will not work."""
+    return Finding(level=Level.FAILED, subject=subject, text=text, remedy=remedy, facts=facts)
+
+
+def unknown(subject: str, text: str, remedy: str = LOOK_REMEDY, **facts: Any) -> Finding:
+    """Nobody could look."""
+    return Finding(level=Level.UNKNOWN, subject=subject, text=text, remedy=remedy, facts=facts)
+
+
+def of_error(subject: str, what: str, error: CloudexecError) -> Finding:
+    """What is said where AWS did not answer a question about `what`."""
+    if isinstance(error, AccessDenied):
+        return unknown(subject, f"could not look at {what}: {error.what}", code=error.code)
+    if isinstance(error, Throttled):
+        return unknown(subject, f"could not look at {what}: {error.what}", "repeat it in a minute", code=error.code)
+    return failed(subject, f"{what}: {error.what}", error.remedy, error=type(error).__name__)
