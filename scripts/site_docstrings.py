@@ -19,8 +19,9 @@ import griffe
 ROOT = Path(__file__).resolve().parents[1]
 HOMES = ("cloudexec.errors", "cloudexec.errors.broken", "cloudexec.errors.rlang")
 ERRORS = re.compile(r"(?:^|(?<=[.;)`])\s+)(?=Errors: )", re.MULTILINE)
-LEAD = re.compile(r"^([A-Z][\w ,]{1,24}):(?=\s)")
-ITEM = re.compile(r"(?:^|(?<=[.;] ))((?:[a-z_]\w*|\*{1,2}\w+)(?:(?:, | and )[a-z_]\w*)*): ", re.MULTILINE)
+LEAD = re.compile(r"^([A-Z]\w+(?: \w+)?):(?=\s)")
+PAGE = re.compile(r"(?<![\w/`])docs/([\w-]+)\.md")
+ITEM = re.compile(r"(?:^|(?<=[.;]\s))((?:[a-z_]\w*|\*{1,2}\w+)(?:(?:, | and )[a-z_]\w*)*):\s", re.MULTILINE)
 COMMENT = re.compile(r"\s#\s(.*)$")
 
 
@@ -61,7 +62,8 @@ def pieces(paragraph: str, names: set[str]) -> list[str]:
 
 
 def linked(text: str) -> str:
-    """The names of errors as links."""
+    """The names of errors and pages as links, seen from docs/reference."""
+    text = PAGE.sub(r"[\g<0>](../\1.md)", text)
     return ERROR_NAME.sub(lambda found: f"[`{found[1]}`][{HOME_OF[found[1]]}]", text)
 
 
@@ -94,6 +96,7 @@ class Docstrings(griffe.Extension):
             if isinstance(member, (griffe.Module, griffe.Class)):
                 if isinstance(member, griffe.Module):
                     member.docstring = None  # of a file's neighbours, for those who read the source
+                    _keep_own(member)
                 self._walk(member)
 
 
@@ -104,3 +107,14 @@ def _take_comment(field: griffe.Attribute) -> None:
         text = found[1][0].upper() + found[1][1:]
         if not text.startswith(("Noqa", "Type:")):
             field.docstring = griffe.Docstring(text + ("" if text.endswith((".", "…")) else "."), parent=field)
+
+
+def _keep_own(module: griffe.Module) -> None:
+    """What a module hands on is shown where it is at home."""
+    if module.exports is not None:
+        module.exports = [name for name in module.exports if not _is_alias(module, str(name))]
+
+
+def _is_alias(module: griffe.Module, name: str) -> bool:
+    member = module.members.get(name)
+    return member is not None and member.is_alias

@@ -56,7 +56,7 @@ def rates() -> str:
     prices = US_EAST_1
     task_h = {arch: prices.fargate_vcpu_h[arch] + 2 * prices.fargate_gb_h[arch] for arch in ("x86_64", "arm64")}
     vcpu_h = {arch: 3600 * MEMORY_A_VCPU / 1024 * prices.lambda_gb_s[arch] for arch in ("x86_64", "arm64")}
-    assumed = f"assumed: {prices.spot_discount:.0%} less; AWS changes it daily"
+    assumed = f"assumed: {100 * prices.spot_discount:.0f} % less; AWS changes it daily"
     rows: list[tuple[str, float, str, str]] = [
         (
             "Fargate, 1 vCPU and 2 GiB, x86",
