@@ -11,6 +11,7 @@ from typing import Any, Final
 from cloudexec.errors import SettingsError
 
 Ask = Callable[..., Any]
+STEPS: Final = ("create", "update", "delete")
 KILL_TIMES: Final = ("before", "mid-call", "after", "idle")
 
 
@@ -198,6 +199,29 @@ class Faults:
     def duplicate_events(self, *, rate: float | None = None, times: int | None = None, seed: int = 0) -> int:
         """Event invocations, bucket notifications too, run twice, with one request id."""
         return self._add("duplicate_events", rate=rate, times=times, seed=seed)
+
+    # --- stacks and buckets ----------------------------------------------------------------------
+
+    def fail_resource(
+        self,
+        logical_id: str,
+        *,
+        reason: str = 'Resource handler returned message: "Internal failure" (HandlerErrorCode: InternalFailure)',
+        stack: str | None = None,
+        on: str = "create",
+        rate: float | None = None,
+        times: int | None = 1,
+        seed: int = 0,
+    ) -> int:
+        """A stack's resource fails with this reason on its "create", "update" or "delete"; `times=None`: always."""
+        if on not in STEPS:
+            raise SettingsError(f"on={on!r} is not one of {', '.join(map(repr, STEPS))}", remedy="give on='create'")
+        more = {"logical_id": logical_id, "reason": reason, "stack": stack, "on": on}
+        return self._add("fail_resource", rate=rate, times=times, seed=seed, **more)
+
+    def foreign_bucket(self, name: str) -> int:
+        """This bucket's name belongs to another account: who makes it finds it taken, all other requests are 403."""
+        return self._add("foreign_bucket", name=name)
 
     # --- all of them ---------------------------------------------------------------------------
 

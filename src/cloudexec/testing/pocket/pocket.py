@@ -89,6 +89,28 @@ class QueueView:
     bodies: tuple[str, ...] = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResourceView:
+    """One resource of a stack."""
+
+    type: str
+    id: str  # its physical id; "" if it was never made
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackView:
+    """One stack as it stands."""
+
+    id: str
+    name: str
+    region: str
+    status: str
+    reason: str
+    outputs: Mapping[str, str]
+    resources: Mapping[str, ResourceView]  # by logical id
+
+
 class PocketAWS:
     """An AWS on 127.0.0.1 that really runs its tasks; a context manager.
 
@@ -192,6 +214,14 @@ class PocketAWS:
     def env(self) -> dict[str, str]:
         """The environment variables that make any AWS client talk to it, and `ECSExecutor()` find what is ready."""
         found = self.setup
+        ready = {
+            "CLOUDEXEC_CLUSTER": found["cluster"],
+            "CLOUDEXEC_TASK_DEFINITION": found["task_definition"],
+            "CLOUDEXEC_BUCKET": found["bucket"],
+            "CLOUDEXEC_FUNCTION": found["function"],
+            "CLOUDEXEC_SUBNETS": ",".join(found["subnets"]),
+            "CLOUDEXEC_SECURITY_GROUPS": ",".join(found["security_groups"]),
+        }
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": ACCESS_KEYS["client"],
@@ -200,12 +230,7 @@ class PocketAWS:
             "AWS_DEFAULT_REGION": self.settings.region,
             "AWS_EC2_METADATA_DISABLED": "true",
             "CLOUDEXEC_CONFIG": os.devnull,  # this user's file speaks of an account
-            "CLOUDEXEC_CLUSTER": found["cluster"],
-            "CLOUDEXEC_TASK_DEFINITION": found["task_definition"],
-            "CLOUDEXEC_BUCKET": found["bucket"],
-            "CLOUDEXEC_FUNCTION": found["function"],
-            "CLOUDEXEC_SUBNETS": ",".join(found["subnets"]),
-            "CLOUDEXEC_SECURITY_GROUPS": ",".join(found["security_groups"]),
+            **{name: value for name, value in ready.items() if value},
         }
 
     def env_of(self, who: str) -> dict[str, str]:
@@ -313,6 +338,14 @@ class PocketAWS:
         if not found:
             raise LookupError(f"no task {arn} is on record")
         return found[0]
+
+    def stacks(self) -> list[StackView]:
+        """All stacks, oldest first; deleted ones too, with the status DELETE_COMPLETE."""
+        found = []
+        for facts in self._ask("stacks"):
+            resources = {name: ResourceView(**each) for name, each in facts["resources"].items()}
+            found.append(StackView(**{**facts, "resources": resources}))
+        return found
 
     def queues(self) -> list[QueueView]:
         """All queues with their messages."""

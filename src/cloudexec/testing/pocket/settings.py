@@ -40,6 +40,8 @@ class PocketSettings:
     lambda_cold_s: float = 0.0  # what a new environment takes besides its own start
     lambda_init_s: float = 10.0  # how long loading the handler may take
     lambda_retry_scale: float = 1.0  # multiplies the delays and ages of events: 0.001 turns 60 s into 60 ms
+    ready_made: bool = True  # False: an account with nothing in it but the default VPC
+    stack_resource_s: float = 0.02  # how long CloudFormation takes for each resource; on AWS 1 s to minutes
     record_requests: bool = False  # keep the headers of every request, see PocketAWS.requests
 
     def __post_init__(self) -> None:
@@ -57,6 +59,7 @@ class PocketSettings:
             "lambda_cold_s",
             "lambda_init_s",
             "lambda_retry_scale",
+            "stack_resource_s",
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):

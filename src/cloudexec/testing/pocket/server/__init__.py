@@ -3,6 +3,7 @@
   boto3, workers ──HTTP──> http.py ──> front.py ──┬─> faults.py   throttles, latency, resets
                                                   ├─> ecs.py      RunTask, StopTask, … -> tasks.py -> containers.py
                                                   ├─> sqs.py      messages             -> mailbox.py
+                                                  ├─> cloudformation/  stacks, made by requests to all of these
                                                   ├─> control.py  /_pocket/…: faults, looking, task metadata
                                                   └─> moto.py     everything else
 

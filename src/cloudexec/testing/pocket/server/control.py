@@ -1,6 +1,6 @@
 """What lies below /_pocket/: faults, looking, resetting, and what a container learns of itself.
 
-Called by:  front.py.   Calls: ecs.py, sqs.py, awslambda/, faults.py, moto.py.
+Called by:  front.py.   Calls: ecs.py, sqs.py, awslambda/, cloudformation/, faults.py, moto.py.
 
   v4/POCKET/TASK/CONTAINER[/task]   the ECS task metadata endpoint, version 4
   v4/POCKET/TASK/credentials        keys that last; `expire` ends those given out so far
@@ -27,6 +27,7 @@ from cloudexec.testing.pocket.settings import ACCESS_KEYS
 
 if TYPE_CHECKING:
     from cloudexec.testing.pocket.server.awslambda.plane import Lambdas
+    from cloudexec.testing.pocket.server.cloudformation.plane import CloudFormation
     from cloudexec.testing.pocket.server.front import Journal
 
 LAST_S: Final = 6 * 3600.0
@@ -88,6 +89,8 @@ class Control:
         ecs: Ecs,
         sqs: Sqs,
         lambdas: Lambdas,
+        stacks: CloudFormation,
+        forget: tuple[Callable[[], None], ...],
         credentials: Credentials,
         faults: FaultBook,
         journal: Journal,
@@ -96,11 +99,13 @@ class Control:
         self.credentials = credentials
         self._pocket_id, self._moto, self._ecs, self._sqs, self._lambdas = pocket_id, moto, ecs, sqs, lambdas
         self._faults, self._journal, self._make_ready = faults, journal, make_ready
+        self._stacks, self._forget = stacks, forget
         self._setup: dict[str, Any] = {}
         self._operations: dict[str, Callable[[dict[str, Any]], Any]] = {
             "setup": lambda _: self._setup,
             "reset": lambda _: self.reset(),
             "tasks": lambda _: self._tasks(),
+            "stacks": lambda _: self._stacks.stacks(),
             "queues": lambda asked: self._queues(str(asked.get("region") or moto.region)),
             "buckets": lambda _: self._buckets(),
             "objects": lambda asked: self._objects(str(asked["bucket"])),
@@ -133,9 +138,12 @@ class Control:
     def reset(self) -> dict[str, Any]:
         """Back to how it was at the start: no tasks, no messages, no faults; the ready-made resources anew."""
         self._faults.forget()
+        self._stacks.end()
         self._ecs.end()
         self._lambdas.end()
         self._sqs.reset()
+        for forget in self._forget:
+            forget()
         self._moto.reset()
         self._setup = self._make_ready()
         self._journal.write()  # a server that is killed later has not taken all of it along

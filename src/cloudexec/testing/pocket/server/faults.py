@@ -1,7 +1,7 @@
 """What goes wrong on demand: rules with seeds of their own, and the list of what they did.
 
 Called by:  front.py (throttles, latency, resets), ecs.py and tasks.py (launches), sqs.py (messages), awslambda/
-            (invocations, environments, events), control.py.
+            (invocations, environments, events), cloudformation/ (resources), control.py.
 Calls:      nothing.
 """
 
@@ -17,7 +17,15 @@ HTTP_KINDS: Final = ("throttle", "error", "latency", "reset")
 TASK_KINDS: Final = ("run_task_failures", "empty_start", "pull_error", "never_start")
 MESSAGE_KINDS: Final = ("lose_messages", "duplicate_messages")
 LAMBDA_KINDS: Final = ("invoke_throttle", "kill_environment", "drop_events", "duplicate_events")
-KINDS: Final = (*HTTP_KINDS, *TASK_KINDS, *MESSAGE_KINDS, *LAMBDA_KINDS, "stale_describe")
+KINDS: Final = (
+    *HTTP_KINDS,
+    *TASK_KINDS,
+    *MESSAGE_KINDS,
+    *LAMBDA_KINDS,
+    "stale_describe",
+    "fail_resource",
+    "foreign_bucket",
+)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -129,6 +137,20 @@ class FaultBook:
             if about_it and self._strike_one(rule, service="sqs", operation="SendMessage", queue=queue):
                 return 0 if rule.kind == "lose_messages" else 2
         return 1
+
+    def resource(self, *, stack: str, logical_id: str, on: str) -> str | None:
+        """The reason why this resource of a stack cannot be made, changed or removed; None if it can."""
+        facts = {"stack": stack, "logical_id": logical_id, "on": on}
+        for rule in [rule for rule in self._rules if rule.kind == "fail_resource"]:
+            is_meant = all(rule.details.get(name) in (None, fact) for name, fact in facts.items())
+            if is_meant and self._strike_one(rule, service="cloudformation", **facts):
+                return str(rule.details["reason"])
+        return None
+
+    def is_foreign(self, bucket: str) -> bool:
+        """Whether a bucket belongs to another account."""
+        rules = [rule for rule in self._rules if rule.kind == "foreign_bucket" and rule.details["name"] == bucket]
+        return any(self._strike_one(rule, service="s3", bucket=bucket) for rule in rules)
 
     def staleness_s(self) -> float:
         """How old DescribeTasks' answers are."""

@@ -103,7 +103,7 @@ class Front:
         refused, breaks_after = self._trouble(request)
         if refused is None and self._control.credentials.is_expired(request.access_key):
             refused = expired_answer(request.service)
-        answer = refused or self._act(request)
+        answer = refused or self._of_another_account(request) or self._act(request)
         if breaks_after:
             raise BreakConnection
         return answer
@@ -125,6 +125,18 @@ class Front:
             else:
                 raise BreakConnection
         return refused, breaks_after
+
+    def _of_another_account(self, request: Request) -> Answer | None:
+        """What S3 answers of a bucket that is somebody else's; None if it is not."""
+        if request.service != "s3" or not self._faults.is_foreign(request.path.lstrip("/").partition("/")[0]):
+            return None
+        if request.operation == "CreateBucket":
+            what = (
+                "The requested bucket name is not available. The bucket namespace is shared by all users of the system."
+            )
+            more = "Please select a different name and try again."
+            return error_answer("s3", "BucketAlreadyExists", f"{what} {more}", 409)
+        return error_answer("s3", "AccessDenied", "Access Denied", 403)
 
     def _act(self, request: Request) -> Answer:
         try:

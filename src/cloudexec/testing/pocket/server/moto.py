@@ -21,9 +21,14 @@ from moto.s3 import notifications
 from cloudexec.testing.pocket.server.requests import Answer, Refusal, Request
 from cloudexec.testing.pocket.settings import ACCOUNT_ID
 
-TARGETS: Final = {"ecs": "AmazonEC2ContainerServiceV20141113", "logs": "Logs_20140328", "sqs": "AmazonSQS"}
-VERSIONS: Final = {"ec2": "2016-11-15", "iam": "2010-05-08"}
-# Answers stay true until one of these passes by; whoever changes a stack may change anything.
+TARGETS: Final = {
+    "codebuild": "CodeBuild_20161006",
+    "ecs": "AmazonEC2ContainerServiceV20141113",
+    "logs": "Logs_20140328",
+    "sqs": "AmazonSQS",
+}
+VERSIONS: Final = {"ec2": "2016-11-15", "iam": "2010-05-08", "sts": "2011-06-15"}
+# Answers stay true until one of these passes by.
 CHANGES_CLUSTERS: Final = (
     "CreateCluster",
     "DeleteCluster",
@@ -88,7 +93,7 @@ class Moto:
     def answer(self, request: Request) -> Answer:
         """moto's answer to a request."""
         changes_a_function = request.service == "lambda" and request.method != "GET"
-        changes_any = changes_a_function or request.service in ("cloudformation", "ec2")
+        changes_any = changes_a_function or request.service == "ec2"
         if changes_any or request.operation in CHANGES_CLUSTERS:
             try:
                 return self._run(request.service, request.environ)

@@ -62,6 +62,18 @@ def make_ready(moto: Moto, lambdas: Lambdas, region: str, endpoint_url: str) -> 
     }
 
 
+def nothing_ready(region: str, endpoint_url: str) -> dict[str, Any]:
+    """The names of what would be ready, of an account that is empty."""
+    names = ("cluster", "task_definition", "container", "log_group", "bucket", "function", "function_role")
+    return {
+        "region": region,
+        "endpoint_url": endpoint_url,
+        **dict.fromkeys(names, ""),
+        "subnets": [],
+        "security_groups": [],
+    }
+
+
 def worker_definition(region: str) -> dict[str, Any]:
     """The task definition of the workers: one container, one vCPU, 2 GiB."""
     options = {"awslogs-group": LOG_GROUP, "awslogs-region": region, "awslogs-stream-prefix": "cloudexec"}

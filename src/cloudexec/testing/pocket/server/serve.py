@@ -47,13 +47,16 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
     """Build the server, announce it, wait for the end, end it."""
     # These take most of the start; the warden is forked without them.
     from cloudexec.testing.pocket.server.awslambda.plane import Lambdas
+    from cloudexec.testing.pocket.server.cloudformation.plane import CloudFormation
+    from cloudexec.testing.pocket.server.codebuild import CodeBuild
     from cloudexec.testing.pocket.server.control import Control, Credentials
     from cloudexec.testing.pocket.server.ecs import Ecs
     from cloudexec.testing.pocket.server.faults import FaultBook
-    from cloudexec.testing.pocket.server.front import Front, Journal
+    from cloudexec.testing.pocket.server.front import Front, Journal, Plane
     from cloudexec.testing.pocket.server.http import Server
     from cloudexec.testing.pocket.server.moto import Moto
-    from cloudexec.testing.pocket.server.ready import make_ready
+    from cloudexec.testing.pocket.server.policies import BucketPolicies
+    from cloudexec.testing.pocket.server.ready import make_ready, nothing_ready
     from cloudexec.testing.pocket.server.sqs import Sqs
 
     pocket_id = secrets.token_hex(6)
@@ -76,23 +79,33 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
         mark_base=f"{ecs.metadata_base}lambda/",
         keys_of=credentials.of_function,
     )
+    builds, policies = CodeBuild(moto), BucketPolicies(moto)
+    stacks = CloudFormation(moto=moto, faults=faults, endpoint_url=endpoint_url, pause_s=settings.stack_resource_s)
     control = Control(
         pocket_id=pocket_id,
         moto=moto,
         ecs=ecs,
         sqs=sqs,
         lambdas=lambdas,
+        stacks=stacks,
+        forget=(builds.forget, policies.forget),
         credentials=credentials,
         faults=faults,
         journal=journal,
-        make_ready=lambda: make_ready(moto, lambdas, settings.region, endpoint_url),
+        make_ready=(
+            (lambda: make_ready(moto, lambdas, settings.region, endpoint_url))
+            if settings.ready_made
+            else (lambda: nothing_ready(settings.region, endpoint_url))
+        ),
     )
-    server.front = Front(moto=moto, planes=[ecs, sqs, lambdas], faults=faults, journal=journal, control=control)
+    planes: list[Plane] = [ecs, sqs, lambdas, stacks, builds, policies]
+    server.front = Front(moto=moto, planes=planes, faults=faults, journal=journal, control=control)
     setup = control.prepare()
     threading.Thread(target=server.serve_forever, args=(0.05,), name="http", daemon=True).start()
     print(json.dumps({"endpoint_url": endpoint_url, "setup": setup, "pid": os.getpid()}), flush=True)
     while not over.wait(PARENT_LOOK_S) and os.getppid() == parent:
         pass
+    stacks.end()
     server.shutdown()
     journal.write()
     lambdas.close()

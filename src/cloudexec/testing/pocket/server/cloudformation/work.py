@@ -1,0 +1,516 @@
+"""Make, change, roll back and remove a stack: what CloudFormation does after it has answered.
+
+Called by:  operations.py, each method as a thread of its own.   Calls: resources/, asking.py; stacks.py for the record.
+
+Resources are made level by level, each level after all that it depends on. What is made of one level is begun
+together and carried out one after the other; when one fails, the rest of its level is cancelled, as what AWS makes at
+the same time is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cloudexec.testing.pocket.server.cloudformation.model import Model, levels_of
+from cloudexec.testing.pocket.server.cloudformation.resources.kind import Failed, Job, Kind, Made
+from cloudexec.testing.pocket.server.cloudformation.shapes import Unwanted
+from cloudexec.testing.pocket.server.cloudformation.stacks import Record, Settled, Stack
+from cloudexec.testing.pocket.server.requests import Refusal
+from cloudexec.testing.pocket.settings import ACCOUNT_ID
+
+log = logging.getLogger(__name__)
+INITIATED: Final = "Resource creation Initiated"
+USER: Final = "User Initiated"
+REPLACES: Final = "Requested update requires the creation of a new physical resource; hence creating one."
+SERVICES: Final = {
+    "codebuild": "CodeBuild",
+    "ec2": "Ec2",
+    "ecr": "Ecr",
+    "ecs": "Ecs",
+    "iam": "Iam",
+    "lambda": "Lambda",
+    "logs": "CloudWatchLogs",
+    "s3": "S3",
+    "sqs": "Sqs",
+}
+# Words in a service's error code -> what CloudFormation calls it.
+HANDLER_CODES: Final = (
+    (("AlreadyExists", "AlreadyOwnedByYou", "ResourceConflict", "Duplicate"), "AlreadyExists"),
+    (("AccessDenied", "UnauthorizedOperation", "AllAccessDisabled"), "AccessDenied"),
+    (("NotFound", "NoSuch", "DoesNotExist"), "NotFound"),
+    (("LimitExceeded", "QuotaExceeded"), "ServiceLimitExceeded"),
+    (("Throttl", "TooManyRequests", "SlowDown"), "Throttling"),
+    (("Validation", "Invalid", "Malformed", "ClientException", "MissingParameter"), "InvalidRequest"),
+)
+
+
+class Over(Exception):
+    """The pocket ends, or is reset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What the work needs of the pocket."""
+
+    kinds: Mapping[str, Kind]
+    ask: Callable[..., dict[str, Any]]  # (access key, region, service, operation, **request)
+    input_shape: Callable[[str, str], Any]
+    bucket_is_ours: Callable[[str], bool]
+    role_key: Callable[[str, str], str]  # (role's ARN, region): an access key of the role
+    fault: Callable[..., str | None]  # (stack=, logical_id=, on=): the reason why it is to fail
+    pause_s: float
+    over: threading.Event
+
+
+class Work:
+    """All work on one stack; one thread at a time."""
+
+    def __init__(self, stack: Stack, tools: Tools) -> None:
+        self._stack, self._tools = stack, tools
+        self._key = tools.role_key(stack.role_arn, stack.region) if stack.role_arn else stack.access_key
+
+    # --- the four kinds of work ------------------------------------------------------------------
+
+    def create(self) -> None:
+        """From CREATE_IN_PROGRESS on."""
+        stack = self._stack
+        failed = self._make_all(stack.model)
+        if stack.cancelled.is_set():
+            return  # whoever deletes the stack goes on
+        if not failed:
+            stack.outputs = self._outputs(stack.model)
+            stack.to("CREATE_COMPLETE")
+            return
+        reason = _failure({"create": failed})
+        if stack.on_failure == "DO_NOTHING":
+            stack.to("CREATE_FAILED", reason)
+        elif stack.on_failure == "DELETE":
+            stack.to("DELETE_IN_PROGRESS", f"{reason}Delete requested by user.")
+            self.delete([])
+        else:
+            stack.to("ROLLBACK_IN_PROGRESS", f"{reason}Rollback requested by user.")
+            self.roll_back_creation()
+
+    def roll_back_creation(self) -> None:
+        """From ROLLBACK_IN_PROGRESS on."""
+        left = self._remove(list(self._stack.records.values()), policy="RetainExceptOnCreate")
+        if left:
+            self._stack.to("ROLLBACK_FAILED", _failure({"delete": left}))
+        else:
+            self._stack.to("ROLLBACK_COMPLETE")
+
+    def update(self, model: Model, *, keep_failed: bool) -> None:
+        """From UPDATE_IN_PROGRESS on. keep_failed: DisableRollback."""
+        stack = self._stack
+        if stack.settled is None:
+            there = {name: record for name, record in stack.records.items() if record.is_there}
+            stack.settled = Settled(model=stack.model, records=there, outputs=stack.outputs)
+            stack.records = dict(there)
+        stack.model = model
+        failed = self._make_all(model)
+        if failed or stack.cancelled.is_set():
+            reason = _failure(self._sorted_failures(failed)) or USER
+            stack.cancelled.clear()
+            if keep_failed:
+                stack.to("UPDATE_FAILED", reason)
+            else:
+                stack.to("UPDATE_ROLLBACK_IN_PROGRESS", reason)
+                self.roll_back_update([])
+            return
+        stack.outputs = self._outputs(model)
+        stack.to("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+        gone = [record for name, record in stack.records.items() if name not in model.resources]
+        self._clean_up(gone, stack.leaving)
+        stack.settled, stack.leaving = None, []
+        stack.to("UPDATE_COMPLETE")
+
+    def roll_back_update(self, skipped: list[str]) -> None:
+        """From UPDATE_ROLLBACK_IN_PROGRESS on. skipped: resources to be left as they are."""
+        stack, settled = self._stack, self._stack.settled
+        assert settled is not None
+        trash: list[Record] = []
+        failed = []
+        for level in levels_of({name: record.depends for name, record in settled.records.items()}):
+            for name in level:
+                if not self._restore(settled.records[name], trash, is_skipped=name in skipped):
+                    failed.append(name)
+            if failed:
+                stack.leaving.extend(trash)
+                stack.to("UPDATE_ROLLBACK_FAILED", _failure({"update": failed}))
+                return
+        stack.to("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
+        kept = {record.physical_id for record in settled.records.values()}
+        trash += [record for record in stack.leaving if record.physical_id not in kept]
+        self._clean_up([record for name, record in stack.records.items() if name not in settled.records], trash)
+        stack.model, stack.outputs, stack.settled, stack.leaving = settled.model, settled.outputs, None, []
+        stack.to("UPDATE_ROLLBACK_COMPLETE")
+
+    def delete(self, retained: list[str], *, force: bool = False) -> None:
+        """From DELETE_IN_PROGRESS on."""
+        stack = self._stack
+        left = self._remove([*stack.records.values(), *stack.leaving], retained=retained, force=force)
+        if left:
+            stack.to("DELETE_FAILED", _failure({"delete": left}))
+        else:
+            stack.deleted_s = time.time()
+            stack.to("DELETE_COMPLETE")
+
+    # --- forward ---------------------------------------------------------------------------------
+
+    def _make_all(self, model: Model) -> list[str]:
+        """The resources that failed; [] if all are as they are to be."""
+        for level in model.levels:
+            begun = [(name, step) for name in level if (step := self._begin(model, name)) is not None]
+            failed: list[str] = []
+            for name, step in begun:
+                if failed or self._stack.cancelled.is_set():
+                    self._cancel(name)
+                elif not step():
+                    failed.append(name)
+            # What is cancelled is told of as failed, too.
+            failed += [name for name, _ in begun if failed and self._stack.records[name].status.endswith("_FAILED")]
+            if failed or self._stack.cancelled.is_set():
+                return list(dict.fromkeys(failed))
+        return []
+
+    def _begin(self, model: Model, name: str) -> Callable[[], bool] | None:
+        """What is to be done for a resource, begun; None if nothing is."""
+        declared, now = model.resources[name], self._stack.records.get(name)
+        kind = self._tools.kinds[declared.type]
+        record = Record(
+            logical_id=name,
+            type=declared.type,
+            status="CREATE_IN_PROGRESS",
+            depends=model.depends[name],
+            deletion_policy=declared.deletion_policy,
+            update_replace_policy=declared.update_replace_policy,
+            metadata=declared.metadata,
+        )
+        try:
+            wanted = model.properties(name, self._reference, self._attribute, has_tags=kind.has_tags)
+            problem: Exception | None = None
+        except Refusal as refusal:
+            wanted, problem = {}, refusal
+        if now is None or not now.is_there or now.status == "CREATE_FAILED":
+            if now is not None and now.is_there:
+                self._stack.leaving.append(now)  # half made by an attempt that was kept
+            self._stack.records.pop(name, None)
+            record = self._stack.note(record, "CREATE_IN_PROGRESS", properties=wanted)
+            return lambda: self._create(kind, record, problem)
+        names = {each for each in {*wanted, *now.properties} if wanted.get(each) != now.properties.get(each)}
+        if not names and not problem and now.status != "UPDATE_FAILED":
+            self._stack.records[name] = _with(now, record)
+            return None
+        merged = _with(now, record)
+        self._stack.records[name] = merged
+        replaces = bool(names & kind.replaced_by)
+        merged = self._stack.note(merged, "UPDATE_IN_PROGRESS", REPLACES if replaces else "")
+        if replaces:
+            return lambda: self._replace(kind, merged, wanted, problem)
+        return lambda: self._update(kind, merged, wanted, problem)
+
+    def _create(self, kind: Kind, record: Record, problem: Exception | None) -> bool:
+        def make() -> Made:
+            self._check(kind, record.properties, record.logical_id, "create", problem)
+            return kind.create(self._job(record.logical_id, begun), record.properties)
+
+        def begun(physical_id: str) -> None:
+            nonlocal record
+            record = self._stack.note(record, "CREATE_IN_PROGRESS", INITIATED, physical_id=physical_id)
+
+        made = self._attempt(make, lambda reason: self._stack.note(record, "CREATE_FAILED", reason))
+        if made is None:
+            return False
+        if not record.physical_id:
+            begun(made.physical_id)
+        self._pause()
+        self._stack.note(record, "CREATE_COMPLETE", physical_id=made.physical_id, attributes=made.attributes)
+        return True
+
+    def _update(self, kind: Kind, record: Record, wanted: Mapping[str, Any], problem: Exception | None) -> bool:
+        def make() -> Made:
+            self._check(kind, wanted, record.logical_id, "update", problem)
+            job = self._job(record.logical_id)
+            return kind.update(job, record.physical_id, wanted, record.properties)
+
+        def fail(reason: str) -> None:
+            # What was tried is remembered: the roll-back sets all of it back.
+            self._stack.note(record, "UPDATE_FAILED", reason, properties=wanted)
+
+        made = self._attempt(make, fail)
+        if made is None:
+            return False
+        self._pause()
+        self._stack.note(record, "UPDATE_COMPLETE", properties=wanted, attributes=made.attributes)
+        return True
+
+    def _replace(self, kind: Kind, record: Record, wanted: Mapping[str, Any], problem: Exception | None) -> bool:
+        fresh: list[str] = []
+
+        def make() -> Made:
+            self._check(kind, wanted, record.logical_id, "update", problem)
+            named = wanted.get(kind.name_property) if kind.name_property else None
+            if named is not None and named == record.properties.get(kind.name_property):
+                what = "CloudFormation cannot update a stack when a custom-named resource requires replacing."
+                raise Refusal("", f"{what} Rename {named} and update the stack again.")
+            return kind.create(self._job(record.logical_id, fresh.append), wanted)
+
+        def fail(reason: str) -> None:
+            half_made = {"physical_id": fresh[0], "properties": wanted} if fresh else {}
+            self._stack.note(record, "UPDATE_FAILED", reason, **half_made)
+
+        made = self._attempt(make, fail)
+        if made is None:
+            return False
+        self._pause()
+        self._stack.leaving.append(record)
+        self._stack.note(
+            record,
+            "UPDATE_COMPLETE",
+            physical_id=made.physical_id,
+            properties=wanted,
+            attributes=made.attributes,
+        )
+        return True
+
+    def _cancel(self, name: str) -> None:
+        record = self._stack.records[name]
+        word = "creation" if record.status.startswith("CREATE") else "update"
+        self._stack.note(record, record.status.replace("IN_PROGRESS", "FAILED"), f"Resource {word} cancelled")
+
+    def _check(self, kind: Kind, properties: Mapping[str, Any], name: str, on: str, problem: Exception | None) -> None:
+        if problem is not None:
+            raise problem
+        kind.check(properties)
+        reason = self._tools.fault(stack=self._stack.name, logical_id=name, on=on)
+        if reason is not None:
+            raise Refusal("", reason)
+
+    def _sorted_failures(self, failed: list[str]) -> dict[str, list[str]]:
+        by_verb: dict[str, list[str]] = {}
+        for name in failed:
+            verb = self._stack.records[name].status.partition("_")[0].lower()
+            by_verb.setdefault(verb, []).append(name)
+        return by_verb
+
+    # --- back ------------------------------------------------------------------------------------
+
+    def _restore(self, old: Record, trash: list[Record], *, is_skipped: bool) -> bool:
+        """Bring a resource back to what it was; whether that worked."""
+        stack, name = self._stack, old.logical_id
+        now = stack.records.get(name)
+        if now is None or (now.status == old.status and now.properties == old.properties):
+            stack.records[name] = old
+            return True
+        if now.physical_id != old.physical_id or now.properties == old.properties or is_skipped:
+            if now.physical_id != old.physical_id and now.is_there:
+                trash.append(now)
+            stack.records[name] = old
+            stack.note(old, "UPDATE_COMPLETE")
+            return True
+        kind = self._tools.kinds[old.type]
+        record = stack.note(now, "UPDATE_IN_PROGRESS")
+
+        def make() -> Made:
+            self._check(kind, old.properties, name, "update", None)
+            return kind.update(self._job(name), old.physical_id, old.properties, now.properties)
+
+        made = self._attempt(make, lambda reason: stack.note(record, "UPDATE_FAILED", reason))
+        if made is None:
+            return False
+        self._pause()
+        stack.records[name] = old
+        stack.note(old, "UPDATE_COMPLETE")
+        return True
+
+    def _clean_up(self, gone: list[Record], replaced: list[Record]) -> None:
+        """Remove what an update has left over; what cannot be removed stays behind, as on AWS."""
+        self._remove(gone)
+        self._remove(replaced, policy="UpdateReplacePolicy")
+        for record in gone:
+            self._stack.records.pop(record.logical_id, None)
+
+    def _remove(
+        self, records: list[Record], *, policy: str = "", retained: Iterable[str] = (), force: bool = False
+    ) -> list[str]:
+        """Remove resources, what depends on others first; those that could not be removed."""
+        failed: list[str] = []
+        needed: set[str] = set()  # by what could not be removed
+        for record in reversed(_in_order(records)):
+            if record.status in ("DELETE_COMPLETE", "DELETE_SKIPPED"):
+                continue
+            if record.logical_id in needed and not force:
+                needed.update(record.depends)
+                continue
+            if record.physical_id and (_is_retained(record, policy) or record.logical_id in retained):
+                self._stack.note(record, "DELETE_SKIPPED")
+            elif not self._remove_one(record):
+                if force:
+                    self._stack.note(self._stack.records[record.logical_id], "DELETE_SKIPPED")
+                    continue
+                failed.append(record.logical_id)
+                needed.update(record.depends)
+        return failed
+
+    def _remove_one(self, record: Record) -> bool:
+        stack = self._stack
+        if not record.physical_id:
+            stack.note(record, "DELETE_COMPLETE")
+            return True
+        kind = self._tools.kinds[record.type]
+        record = stack.note(record, "DELETE_IN_PROGRESS")
+
+        def make() -> Made:
+            reason = self._tools.fault(stack=stack.name, logical_id=record.logical_id, on="delete")
+            if reason is not None:
+                raise Refusal("", reason)
+            try:
+                kind.delete(self._job(record.logical_id), record.physical_id, record.properties)
+            except ClientError as error:
+                if handler_code(error) != "NotFound":
+                    raise
+            return Made(physical_id=record.physical_id)
+
+        if self._attempt(make, lambda reason: stack.note(record, "DELETE_FAILED", reason)) is None:
+            return False
+        self._pause()
+        stack.note(record, "DELETE_COMPLETE")
+        return True
+
+    # --- one request after the other -------------------------------------------------------------
+
+    def _attempt(self, make: Callable[[], Made], fail: Callable[[str], object]) -> Made | None:
+        """What was made; None if it failed, and then `fail` has heard why."""
+        if self._tools.over.is_set():
+            raise Over
+        try:
+            return make()
+        except Refusal as refusal:
+            fail(refusal.message)
+        except (Unwanted, BotoCoreError, KeyError, TypeError, AttributeError) as error:
+            # The last three are properties of another shape than a kind expects.
+            what = str(error) if isinstance(error, (Unwanted, BotoCoreError)) else f"#: {error!r} does not fit"
+            fail(f"Properties validation failed for resource with message: [{what}]")
+        except (ClientError, Failed) as error:
+            fail(handler_message(error))
+        return None
+
+    def _job(self, name: str, begun: Callable[[str], object] = lambda physical_id: None) -> Job:
+        stack, tools = self._stack, self._tools
+
+        def ask(service: str, operation: str, **request: Any) -> dict[str, Any]:
+            try:
+                return tools.ask(self._key, stack.region, service, operation, **request)
+            except ClientError as error:
+                error.response["Service"] = SERVICES.get(service, service)
+                raise
+
+        def drop(service: str, operation: str, **request: Any) -> None:
+            try:
+                ask(service, operation, **request)
+            except ClientError as error:
+                if handler_code(error) != "NotFound":
+                    raise
+
+        return Job(
+            stack_name=stack.name,
+            logical_id=name,
+            region=stack.region,
+            account_id=ACCOUNT_ID,
+            ask=ask,
+            drop=drop,
+            begun=lambda physical_id: (begun(physical_id), None)[1],
+            input_shape=tools.input_shape,
+            bucket_is_ours=tools.bucket_is_ours,
+        )
+
+    def _reference(self, name: str) -> str:
+        return self._stack.records[name].physical_id
+
+    def _attribute(self, name: str, attribute: str) -> Any:
+        found = self._stack.records[name].attributes
+        if attribute not in found:
+            raise Refusal("ValidationError", f"Attribute '{attribute}' does not exist on {name}")
+        return found[attribute]
+
+    def _outputs(self, model: Model) -> list[dict[str, str]]:
+        return model.outputs(self._reference, self._attribute)
+
+    def _pause(self) -> None:
+        if self._tools.over.wait(self._tools.pause_s):
+            raise Over
+
+
+def handler_message(error: ClientError | Failed) -> str:
+    """A refusal as CloudFormation tells it."""
+    if isinstance(error, Failed):
+        what, code = error.message, error.code
+    else:
+        about = error.response["Error"]
+        metadata = error.response.get("ResponseMetadata", {})
+        service = error.response.get("Service") or error.operation_name
+        request_id = metadata.get("RequestId") or uuid.uuid4()
+        status = metadata.get("HTTPStatusCode", 400)
+        where = f"(Service: {service}, Status Code: {status}, Request ID: {request_id})"
+        what = f"{about.get('Message') or about.get('Code')} {where}"
+        code = handler_code(error)
+    return f'Resource handler returned message: "{what}" (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {code})'
+
+
+def handler_code(error: ClientError) -> str:
+    """What CloudFormation calls a service's error."""
+    said = str(error.response["Error"].get("Code"))
+    for words, code in HANDLER_CODES:
+        if any(word in said for word in words):
+            return code
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+    if status in (403, 404):
+        return "AccessDenied" if status == 403 else "NotFound"
+    return "ServiceInternalError" if status >= 500 else "GeneralServiceException"
+
+
+def _failure(by_verb: Mapping[str, list[str]]) -> str:
+    return "".join(
+        f"The following resource(s) failed to {verb}: [{', '.join(names)}]. " for verb, names in by_verb.items()
+    )
+
+
+def _with(now: Record, declared: Record) -> Record:
+    """A resource that is there, with what its template says of it beside its properties."""
+    return Record(
+        logical_id=now.logical_id,
+        type=now.type,
+        status=now.status,
+        physical_id=now.physical_id,
+        reason=now.reason,
+        properties=now.properties,
+        attributes=now.attributes,
+        depends=declared.depends,
+        deletion_policy=declared.deletion_policy,
+        update_replace_policy=declared.update_replace_policy,
+        metadata=declared.metadata,
+        changed_s=now.changed_s,
+    )
+
+
+def _is_retained(record: Record, policy: str) -> bool:
+    if policy == "UpdateReplacePolicy":
+        return record.update_replace_policy != "Delete"
+    if policy == "RetainExceptOnCreate" and record.deletion_policy == policy:
+        return False
+    return record.deletion_policy != "Delete"
+
+
+def _in_order(records: list[Record]) -> list[Record]:
+    """What depends on nothing first."""
+    depends = {record.logical_id: record.depends for record in records}
+    place = {name: number for number, level in enumerate(levels_of(depends)) for name in level}
+    return sorted(records, key=lambda record: place[record.logical_id])
