@@ -21,6 +21,9 @@ from typing import IO, Any, Final
 LAZY_FROM_BYTES: Final = 250_000_000  # compressed
 LAMBDA_MOST_BYTES: Final = 10 * 1024**3  # unpacked
 _HEAVY_FROM_BYTES: Final = 20_000_000
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_LEAST_TAR_BYTES: Final = 1024
 _LEVEL: Final = 6  # what docker and podman push with
 _PACKAGE: Final = re.compile(r"(?:^|/)site-packages/([A-Za-z0-9_]+)(?:[/.-]|$)")
 _COMPILER: Final = re.compile(r"^usr/bin/(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|gfortran|clang|rustc)(?:-\d+)?$")
@@ -77,7 +80,7 @@ def weigh(archive: IO[bytes]) -> Weight:
             begin = stream.read(4)
             if begin[:1] in (b"{", b"["):
                 papers[entry.name] = _json_of(begin + stream.read())
-            elif entry.size > 512:  # the files VERSION and oci-layout are no layers
+            elif begin[:2] == _GZIP or begin == _ZSTD or entry.size >= _LEAST_TAR_BYTES:  # else a file such as VERSION
                 layers[entry.name] = _read_layer(_Joined(begin, stream), begin, entry.size, contents)
     return Weight(
         layers=tuple(_named(layers, papers)),
@@ -141,11 +144,11 @@ class _Squeezed:
 
 def _read_layer(stream: _Joined, begin: bytes, size: int, contents: _Contents) -> tuple[int, int]:
     """Bytes unpacked and compressed. A layer that is stored compressed keeps its size, whatever compressed it."""
-    if begin[:2] == b"\x1f\x8b":
+    if begin[:2] == _GZIP:
         counted = _Squeezed(_Unpacked(stream))
         _look_through(counted, contents)
         return counted.unpacked, size
-    if begin == b"\x28\xb5\x2f\xfd":  # zstd, which this Python may not read
+    if begin == _ZSTD:  # which this Python may not read
         return size, size
     counted = _Squeezed(stream)
     _look_through(counted, contents)
