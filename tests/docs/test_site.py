@@ -113,6 +113,22 @@ def test_the_reference_has_every_error_and_no_private_name(built):
     assert "cloudexec.executors.ecs.ECSExecutor.attach" in everything
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param("<li><code>timeout_s</code>: a call that runs longer is killed (", id="what a parameter is"),
+        pytest.param("<li><code>initializer</code>, <code>initargs</code>: run in each", id="two at once"),
+        pytest.param("<strong>Errors:</strong> <a><code>SettingsError</code></a>", id="an error"),
+        pytest.param("<strong>How much:</strong> max_workers", id="words that open a paragraph"),
+        pytest.param("(<a>docs/modules.md</a>)", id="a page"),
+        pytest.param("**kwargs: P.kwargs", id="types as the source has them"),
+    ],
+)
+def test_docstrings_become_lists_and_links(built, shown):
+    page = re.sub(r"</?(?:p|span)\b[^>]*>", "", built["reference/executors/index.html"])
+    assert shown in re.sub(r"<a\b[^>]*>", "<a>", page)
+
+
 @cache
 def parts_on_github(page: Path) -> Counter[str]:
     """How many headings, items, tables, rows and blocks GitHub's dialect of Markdown sees."""
