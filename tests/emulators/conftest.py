@@ -30,9 +30,13 @@ class Aws:
 
     def account(self, secret_key: str | None = None, url: str | None = None) -> Account:
         """Ours, or with a wrong secret; or at another address of the same server."""
+        return self.account_of(self.endpoint.access_key, secret_key or self.endpoint.secret_key, url)
+
+    def account_of(self, access_key: str, secret_key: str, url: str | None = None) -> Account:
+        """Somebody's."""
         url = url or self.endpoint.url
-        keys = fixed(self.endpoint.access_key, secret_key or self.endpoint.secret_key)
-        return Account(self.endpoint.region, keys, endpoints={"s3": url, "sqs": url})
+        endpoints = {"s3": url, "sqs": url, "lambda": url}
+        return Account(self.endpoint.region, fixed(access_key, secret_key), endpoints=endpoints)
 
     def new_bucket(self) -> str:
         name = f"bucket-{uuid.uuid4().hex}"
@@ -70,6 +74,13 @@ def started(server):
 @pytest.fixture(scope="session")
 def ministack(tmp_path_factory):
     with started(servers.ministack(tmp_path_factory.mktemp("ministack"))) as aws:
+        yield aws
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory):
+    """A ministack that asks for rights."""
+    with started(servers.ministack(tmp_path_factory.mktemp("guarded"), checks_rights=True)) as aws:
         yield aws
 
 

@@ -47,10 +47,11 @@ def program(environment: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def ministack(folder: pathlib.Path) -> Iterator[Endpoint]:
-    """Every service in one process; state in memory."""
+def ministack(folder: pathlib.Path, *, checks_rights: bool = False) -> Iterator[Endpoint]:
+    """Every service in one process; state in memory. checks_rights: signatures and policies are, but not for `test`."""
     (port,) = free_ports(1)
     settings = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING", "PERSIST_STATE": "0"}
+    settings |= {"AUTH": "true"} if checks_rights else {}
     with running([program("ministack", "ministack")], settings, folder / "ministack.log", [port]):
         yield Endpoint(url=f"http://127.0.0.1:{port}")
 

@@ -66,6 +66,7 @@ _DENIED: Final = frozenset(
         "NotSignedUp",
         "OptInRequired",
         "SignatureDoesNotMatch",
+        "UnauthorizedOperation",  # EC2
         "UnrecognizedClientException",
     }
 )
