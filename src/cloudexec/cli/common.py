@@ -6,7 +6,7 @@ Called by: all commands.   Calls: backends.clients, backends.aws_config, infra.p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -43,12 +43,20 @@ def yes_option(command: F) -> F:
 
 
 @contextmanager
-def place_of(profile: str | None, region: str | None, stack: str | None, endpoint_url: str | None) -> Iterator[Place]:
+def place_of(
+    profile: str | None,
+    region: str | None,
+    stack: str | None,
+    endpoint_url: str | None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Place]:
     """Where a command acts: options, then environment variables of ours, then the configuration file.
 
     Errors: SettingsError.
     """
-    found = {**from_file(os.environ), **from_environment(os.environ)}
+    environ = os.environ if environ is None else environ
+    found = {**from_file(environ), **from_environment(environ)}
 
     def setting(name: str, given: str | None) -> str:
         if given:

@@ -256,10 +256,8 @@ class _Deployment:
         bucket = self._state.outputs.get("Bucket", "")
         record = code.fetch_record(self._place, bucket) if bucket else None
         order = order_of(self._wish, self._options, record, values["Architecture"])
-        is_in_use = record is not None and record.key == self._state.bundle_key
-        if record is not None and is_in_use and not self._wish.is_rebuilt and record.fingerprint == order.fingerprint:
-            if code.is_there(self._place, bucket, record.key):
-                return _Code(key=record.key, order=order, contents=record.contents)
+        if record is not None and self._still_holds(record, order) and code.is_there(self._place, bucket, record.key):
+            return _Code(key=record.key, order=order, contents=record.contents)
         if order.packages or order.requirements:
             self._teller.say("Fetching packages for Linux …")
         bundle = make_bundle(
@@ -273,6 +271,10 @@ class _Deployment:
             check_for_lambda(bundle)
         key = code.key_of(bundle)
         return _Code(key=key, order=order, bundle=bundle, contents=bundle.contents, n_bytes=bundle.size_bytes)
+
+    def _still_holds(self, record: code.CodeRecord, order: Order) -> bool:
+        is_in_use = record.key == self._state.bundle_key
+        return is_in_use and not self._wish.is_rebuilt and record.fingerprint == order.fingerprint
 
     # --- what is done ---
 

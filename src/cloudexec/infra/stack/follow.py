@@ -1,8 +1,8 @@
 """Follow what CloudFormation does with a stack, until it has ended.
 
 Called by: deploy.py, remove.py.   Calls: look.py, events.py, place.py.
-Requests: one DescribeStackEvents every 0.3 to 3 s, the slower the less happens; DescribeStacks at the end, and on
-          every tenth look.
+Requests: one DescribeStackEvents every 0.3 to 3 s, the slower the less happens; DescribeStacks at the start, at
+          the end, and on every tenth look.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def follow(place: Place, stack_id: str, after: str, tell: Callable[[Event], None
         for event in new:
             tell(event)
         seen += new
-        if any(event.is_of_stack and event.is_end for event in new) or n_looks % _LOOK_ANYWAY == 0:
+        if any(event.is_of_stack and event.is_end for event in new) or n_looks % _LOOK_ANYWAY in (1, 0):
             state = look(place, stack_id)
-            if not state.is_busy and (seen or n_looks >= _LOOK_ANYWAY):
+            is_gone = state.status in ("", "DELETE_COMPLETE")
+            if is_gone or (not state.is_busy and (seen or n_looks >= _LOOK_ANYWAY)):
                 return state, seen
         pause_s = _FASTEST_S if new else min(_SLOWEST_S, pause_s * _SLOWER)
         time.sleep(pause_s)

@@ -1,0 +1,224 @@
+"""Remove the stack and everything in it: `cloudexec down`.
+
+Called by: cli/down.py.   Calls: look.py, inside.py, follow.py.
+
+    look ─> what is in it, what is alive? ─> show, ask ─> workers stopped, strays removed, bucket emptied
+         ─> stack deleted, followed ─> (something has written to the bucket meanwhile: emptied and deleted once more)
+
+Only what the stack's own records name is touched, and what runs have made that lie in its bucket or cluster.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+
+from cloudexec.errors import AwsError, SettingsError
+from cloudexec.infra.place import Place
+from cloudexec.infra.stack.deploy import failure
+from cloudexec.infra.stack.events import Event, last_failures, plain_reason, remedy_of
+from cloudexec.infra.stack.follow import event_before_operation, follow, latest_event
+from cloudexec.infra.stack.inside import Inside, look_inside, versions
+from cloudexec.infra.stack.look import StackState, look
+from cloudexec.infra.template.options import STACK_TAG
+
+_KEYS_AT_ONCE: Final = 1000
+_MOST_ROUNDS: Final = 3
+_BUCKET: Final = "Bucket"
+
+
+class Teller(Protocol):
+    """How `down` speaks with whoever runs it."""
+
+    def say(self, line: str) -> None:
+        """What goes on."""
+
+    def show(self, inside: Inside, keep_bucket: bool) -> None:
+        """What is about to go."""
+
+    def event(self, event: Event) -> None:
+        """What has happened to a resource."""
+
+    def agrees(self, question: str) -> bool:
+        """Whether to go on."""
+
+    def begins(self, state: StackState) -> None:
+        """It is about to go: nobody should be led to it any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """How it ended. before: the stack as it was. kept: sentences on what is still there, and why."""
+
+    before: StackState
+    is_done: bool = False
+    is_refused: bool = False
+    kept: tuple[str, ...] = field(default=())
+
+
+def down(place: Place, teller: Teller, *, force: bool = False, keep_bucket: bool = False) -> Removal:
+    """Remove the stack. force: also while runs are alive. Errors: SettingsError, AwsError and its kin."""
+    state = look(place)
+    if not state.status:
+        return Removal(before=state)
+    _check_ours(place, state)
+    if state.is_busy:
+        if state.status == "DELETE_IN_PROGRESS":
+            teller.begins(state)
+        before, state = state, _waited(place, state, teller)
+        if state.status in ("", "DELETE_COMPLETE"):
+            return Removal(before=before, is_done=True)
+    inside = look_inside(place, state.id)
+    _check_at_rest(state, inside, force=force)
+    teller.show(inside, keep_bucket)
+    if not teller.agrees(f"Remove stack {state.name!r} from account {place.account_id}, {place.region}?"):
+        return Removal(before=state, is_refused=True)
+    teller.begins(state)
+    _remove_strays(place, inside, teller)
+    kept = _remove_stack(place, state, inside, teller, keep_bucket=keep_bucket)
+    return Removal(before=state, is_done=True, kept=kept)
+
+
+def _check_ours(place: Place, state: StackState) -> None:
+    """Errors: SettingsError."""
+    if state.tags.get(STACK_TAG) != state.name and not state.is_absent:
+        what = f"stack {state.name!r} in account {place.account_id}, {place.region}, was not made by `cloudexec up`"
+        raise SettingsError(what, remedy="name another one with --stack; it is left as it is")
+
+
+def _waited(place: Place, state: StackState, teller: Teller) -> StackState:
+    teller.say(f"Stack {state.name!r} is {state.status}: waiting for that to end; Ctrl-C changes nothing.")
+    follow(place, state.id, event_before_operation(place, state.id), teller.event)
+    return replace(look(place, state.id), name=state.name)
+
+
+def _check_at_rest(state: StackState, inside: Inside, *, force: bool) -> None:
+    """Errors: SettingsError while somebody is at work."""
+    if inside.strange:
+        what = f"stack {state.name!r} cannot be removed: {'; '.join(inside.strange[:3])}"
+        raise SettingsError(what, remedy="stop it, e.g. with `aws ecs stop-task`, and repeat")
+    if inside.alive and not force:
+        what = f"{len(inside.alive)} runs are alive: {'; '.join(inside.alive[:5])}"
+        raise StillAlive(what, remedy="wait for them, or end them with `cloudexec stop RUN`; --force ends them all")
+
+
+class StillAlive(SettingsError):
+    """Runs are at work in what is to be removed."""
+
+
+# --- what CloudFormation does not know of ---
+
+
+def _remove_strays(place: Place, inside: Inside, teller: Teller) -> None:
+    """What runs have made: workers that still run, queues, task definitions."""
+    cluster = inside.physical("Cluster")
+    for arn in inside.tasks:
+        place.ask("ecs", "stop_task", {"cluster": cluster, "task": arn, "reason": "cloudexec down"})
+    if inside.tasks:
+        teller.say(f"Stopping {len(inside.tasks)} workers; they get up to two minutes.")
+        _wait_for_tasks(place, cluster, inside.tasks)
+    for url in inside.queues:
+        _unless_gone(place, "sqs", "delete_queue", {"QueueUrl": url}, "QueueDoesNotExist")
+    for arn in inside.definitions:
+        place.ask("ecs", "deregister_task_definition", {"taskDefinition": arn})
+    if inside.definitions:
+        for few in _portions(inside.definitions, 10):
+            place.ask("ecs", "delete_task_definitions", {"taskDefinitions": list(few)})
+
+
+def _wait_for_tasks(place: Place, cluster: str, arns: Sequence[str]) -> None:
+    left, deadline_s = list(arns), time.monotonic() + 180.0
+    while left and time.monotonic() < deadline_s:
+        said = place.ask("ecs", "describe_tasks", {"cluster": cluster, "tasks": left[:100]})
+        stopped = {task["taskArn"] for task in said.get("tasks") or () if task["lastStatus"] == "STOPPED"}
+        stopped |= {lost["arn"] for lost in said.get("failures") or ()}
+        left = [arn for arn in left if arn not in stopped]
+        if left:
+            time.sleep(1.0)
+
+
+def _empty(place: Place, bucket: str, teller: Teller) -> None:
+    """Remove every version of every object of this account's bucket."""
+    n_removed = 0
+    for few in _portions(versions(place, bucket), _KEYS_AT_ONCE):
+        # Only Key and VersionId may be said.
+        keys = [{name: each[name] for name in ("Key", "VersionId") if name in each} for each in few]
+        request = {
+            "Bucket": bucket,
+            "ExpectedBucketOwner": place.account_id,
+            "Delete": {"Objects": keys, "Quiet": True},
+        }
+        errors = place.ask("s3", "delete_objects", request).get("Errors") or ()
+        for error in errors:
+            what = f"s3://{bucket}/{error.get('Key')} cannot be removed: {error.get('Code')}: {error.get('Message')}"
+            raise AwsError(what, str(error.get("Code")), remedy="allow s3:DeleteObject on it, or keep the bucket")
+        n_removed += len(keys)
+    if n_removed:
+        teller.say(f"Removed {n_removed} objects from s3://{bucket}")
+
+
+def _unless_gone(place: Place, service: str, operation: str, request: dict[str, Any], code: str) -> None:
+    try:
+        place.ask(service, operation, request)
+    except AwsError as error:
+        if error.code != code:
+            raise
+
+
+def _portions(items: Any, size: int) -> Any:
+    rest = iter(items)
+    return iter(lambda: list(itertools.islice(rest, size)), [])
+
+
+# --- the stack ---
+
+
+def _remove_stack(
+    place: Place, state: StackState, inside: Inside, teller: Teller, *, keep_bucket: bool
+) -> tuple[str, ...]:
+    """Delete it; what was kept. Errors: AwsError."""
+    bucket = inside.physical(_BUCKET)
+    kept: list[str] = []
+    retained: list[str] = []
+    for _ in range(_MOST_ROUNDS):
+        if not keep_bucket and bucket:
+            _empty(place, bucket, teller)
+        now, events = _deleted(place, state, teller, retained)
+        if now.status in ("", "DELETE_COMPLETE"):
+            return tuple(kept)
+        failures = last_failures(events)
+        others = [event for event in failures if event.logical_id != _BUCKET]
+        is_bucket = len(others) < len(failures)
+        if others or not is_bucket:
+            raise _failed(now, others, events)
+        if keep_bucket:
+            # CloudFormation keeps only what it has failed to remove: a bucket that is not empty.
+            retained = [_BUCKET]
+            kept = [f"bucket {bucket} with {_objects_in(inside)}: --keep-bucket; `aws s3 rb s3://{bucket} --force`"]
+    raise _failed(now, failures, events)
+
+
+def _objects_in(inside: Inside) -> str:
+    n, n_bytes = (sum(getattr(kind, name) for kind in inside.objects.values()) for name in ("n", "n_bytes"))
+    return f"{n} objects ({n_bytes / 1024**2:.1f} MB)"
+
+
+def _deleted(place: Place, state: StackState, teller: Teller, retained: list[str]) -> tuple[StackState, list[Event]]:
+    before = latest_event(place, state.id)
+    more: dict[str, Any] = {"RetainResources": retained} if retained else {}
+    place.ask("cloudformation", "delete_stack", {"StackName": state.id, **more})
+    return follow(place, state.id, before, teller.event)
+
+
+def _failed(state: StackState, failures: Sequence[Event], events: Sequence[Event]) -> AwsError:
+    if not failures:
+        return failure(state, events, "could not be removed")
+    first = failures[0]
+    more = f"; and {', '.join(each.logical_id for each in failures[1:])}" if failures[1:] else ""
+    what = f"{first.logical_id} ({first.kind}) {first.physical_id}: {plain_reason(first.reason)}{more}"
+    remedy = remedy_of(first.kind, first.reason, first.physical_id)
+    remedy = remedy if "repeat" in remedy else f"{remedy}; then repeat `cloudexec down`"
+    return AwsError(f"stack {state.name!r} is not removed: {what}", first.status, remedy=remedy)
