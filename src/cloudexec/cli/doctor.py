@@ -73,7 +73,7 @@ def doctor(
     for finding in _trials(wanted, found) if runs else ():
         found.append(finding)
         tell(finding)
-    counts = Counter(finding.level.value for finding in found)
+    counts = Counter(finding.level.value for finding in found if as_json or verbose or not finding.is_detail)
     if as_json:
         summary = {level.value: counts[level.value] for level in Level}
         print_json({"findings": [finding.as_json() for finding in found], "summary": summary})

@@ -18,6 +18,14 @@ from cloudexec.infra.doctor.scene import Scene
 SUBJECT: Final = "bucket"
 _PROBE: Final = b"cloudexec doctor"
 _RUNS: Final = "runs/"
+_ENCRYPT: Final = (
+    "aws s3api put-bucket-encryption --bucket {} --server-side-encryption-configuration "
+    '\'{{"Rules":[{{"ApplyServerSideEncryptionByDefault":{{"SSEAlgorithm":"AES256"}}}}]}}\''
+)
+_BLOCK: Final = (
+    "aws s3api put-public-access-block --bucket {} --public-access-block-configuration "
+    "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
+)
 _ABSENT: Final = frozenset({"404", "NoSuchBucket"})
 
 
@@ -45,7 +53,7 @@ def check_bucket(scene: Scene) -> list[Finding]:
     """Look at it from outside, then use it."""
     name, prefix = scene.bucket
     if not name:
-        return judge_no_bucket(has_ecs=scene.has_ecs)
+        return judge_no_bucket(has_ecs=scene.has_ecs) if scene.has_ecs or scene.has_function else []
     owned = {"Bucket": name, "ExpectedBucketOwner": scene.account}
     try:
         head = scene.ask("s3", "head_bucket", owned)
@@ -182,10 +190,9 @@ def judge_care(name: str, prefix: str, care: BucketCare) -> list[Finding]:
     findings = []
     if care.is_encrypted is False:
         text = f"bucket {name} has no rule for encryption; S3 encrypts with keys of its own"
-        findings.append(warning(SUBJECT, text, f"aws s3api put-bucket-encryption --bucket {name} …, or cloudexec up"))
+        findings.append(warning(SUBJECT, text, _ENCRYPT.format(name)))
     if care.is_private is False:
-        remedy = f"aws s3api put-public-access-block --bucket {name} …, all four; cloudexec up does it for its own"
-        findings.append(warning(SUBJECT, f"bucket {name} does not block public access", remedy))
+        findings.append(warning(SUBJECT, f"bucket {name} does not block public access", _BLOCK.format(name)))
     if care.is_versioned:
         text = f"bucket {name} keeps old versions: what runs remove is kept, and paid for"
         findings.append(warning(SUBJECT, text, "let old versions expire by a lifecycle rule, or take another bucket"))

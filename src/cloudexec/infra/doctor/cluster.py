@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cloudexec.backends.ecs.sizes import check_fargate_size
 from cloudexec.backends.ecs.target import EcsTarget
-from cloudexec.errors import SettingsError
+from cloudexec.errors import AwsError, SettingsError
 from cloudexec.infra.doctor.findings import Finding, detail, failed, of_error, ok, warning
 from cloudexec.infra.doctor.scene import Scene
 
@@ -124,7 +124,7 @@ def _check_log(scene: Scene) -> list[Finding]:
         return []
     try:
         said = scene.ask("logs", "describe_log_groups", {"logGroupNamePrefix": group})
-    except SettingsError as error:
+    except AwsError as error:
         return [of_error(SUBJECT, f"log group {group}", error)]
     is_made = str(options.get("awslogs-create-group") or "").lower() == "true"
     return judge_log_group(group, said.get("logGroups") or [], is_made_by_task=is_made)

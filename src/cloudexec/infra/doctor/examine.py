@@ -39,11 +39,12 @@ Ask = Callable[[Scene], Iterable[Finding]]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A subject, how to look at it, and for which backend; "" for all."""
+    """A subject, how to look at it, and for which backend; "" for all. by_definition: it needs the task definition."""
 
     subject: str
     ask: Ask
     part: str = ""
+    by_definition: bool = False
 
 
 CHECKS: Final = (
@@ -51,13 +52,13 @@ CHECKS: Final = (
     Check(subject=stack.SUBJECT, ask=stack.check_stack),
     Check(subject=bucket.SUBJECT, ask=bucket.check_bucket),
     Check(subject=cluster.SUBJECT, ask=cluster.check_cluster, part="ecs"),
-    Check(subject=cluster.SUBJECT, ask=cluster.check_definition, part="ecs"),
-    Check(subject=image.SUBJECT, ask=image.check_image, part="ecs"),
-    Check(subject=network.SUBJECT, ask=network.check_network, part="ecs"),
+    Check(subject=cluster.SUBJECT, ask=cluster.check_definition, part="ecs", by_definition=True),
+    Check(subject=image.SUBJECT, ask=image.check_image, part="ecs", by_definition=True),
+    Check(subject=network.SUBJECT, ask=network.check_network, part="ecs", by_definition=True),
     Check(subject=function.SUBJECT, ask=function.check_function, part="lambda"),
     Check(subject=roles.SUBJECT, ask=roles.check_roles),
     Check(subject=rights.SUBJECT, ask=rights.check_rights),
-    Check(subject=quotas.SUBJECT, ask=quotas.check_fargate, part="ecs"),
+    Check(subject=quotas.SUBJECT, ask=quotas.check_fargate, part="ecs", by_definition=True),
     Check(subject=quotas.SUBJECT, ask=quotas.check_lambda, part="lambda"),
 )
 
@@ -124,6 +125,8 @@ def _look(check: Check, scene: Scene) -> list[Finding]:
     try:
         if check.part and (trouble := _of_part(check.part, scene)):
             return [trouble]
+        if check.by_definition and (trouble := _of_definition(scene)):
+            return [trouble]
         return list(check.ask(scene))
     except CloudexecError as error:
         return [of_error(check.subject, check.subject, error)]
@@ -147,4 +150,12 @@ def _of_part(part: str, scene: Scene) -> Finding | None:
         _ = scene.ecs if part == "ecs" else scene.function
     except CloudexecError as error:
         return of_error(part, name, error)
+    return None
+
+
+def _of_definition(scene: Scene) -> Finding | None:
+    try:
+        _ = scene.definition
+    except CloudexecError as error:
+        return of_error("ecs", f"task definition {scene.ecs.target.task_definition}", error)
     return None

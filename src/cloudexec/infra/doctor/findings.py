@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from cloudexec.errors import AccessDenied, CloudexecError, Throttled
+from cloudexec.errors import AccessDenied, CloudexecError, SettingsError, Throttled
 
 LOOK_REMEDY: Final = "nothing need be wrong; whoever has the rights of `cloudexec policy setup` can look"
+
+MOST_TEXT: Final = 400
 
 
 class Level(str, Enum):
@@ -73,8 +75,16 @@ def unknown(subject: str, text: str, remedy: str = LOOK_REMEDY, **facts: Any) ->
 
 def of_error(subject: str, what: str, error: CloudexecError) -> Finding:
     """What is said where AWS did not answer a question about `what`."""
+    said = shortened(error.what)
     if isinstance(error, AccessDenied):
-        return unknown(subject, f"could not look at {what}: {error.what}", code=error.code)
+        return unknown(subject, f"could not look at {what}: {said}", code=error.code)
     if isinstance(error, Throttled):
-        return unknown(subject, f"could not look at {what}: {error.what}", "repeat it in a minute", code=error.code)
-    return failed(subject, f"{what}: {error.what}", error.remedy, error=type(error).__name__)
+        return unknown(subject, f"could not look at {what}: {said}", "repeat it in a minute", code=error.code)
+    text = said if isinstance(error, SettingsError) else f"{what}: {said}"
+    return failed(subject, text, error.remedy, error=type(error).__name__)
+
+
+def shortened(text: str) -> str:
+    """Some answers are whole pages, of a proxy for instance."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 1]}…"

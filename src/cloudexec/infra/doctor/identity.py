@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from cloudexec.errors import AccessDenied, AwsError, ConnectionLost, CredentialsExpired, CredentialsMissing
+from cloudexec.errors import (
+    AccessDenied,
+    AwsError,
+    ConnectionLost,
+    CredentialsExpired,
+    CredentialsMissing,
+    SettingsError,
+)
 from cloudexec.infra.doctor.findings import Finding, detail, failed, of_error, ok, warning
 from cloudexec.infra.doctor.reach import judge_connection, trouble_of
 from cloudexec.infra.doctor.scene import Scene
@@ -41,7 +48,10 @@ class Identity:
 
 def check_identity(scene: Scene) -> tuple[list[Finding], bool]:
     """Who asks; whether it makes sense to ask AWS anything else."""
-    region = scene.place.region  # SettingsError if there is none
+    try:
+        region = scene.place.region
+    except SettingsError as error:
+        return [failed(REGION if "region" in error.what else SUBJECT, error.what, error.remedy)], False
     names = scene.place.clients.session.get_available_regions("sts")
     began_s = time.time()
     try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloudexec.errors import AwsError, CloudexecError
+from cloudexec.errors import AwsError, CloudexecError, Throttled
 from cloudexec.infra.doctor.findings import Finding, detail, failed, of_error, ok
 from cloudexec.infra.doctor.scene import Scene
 
@@ -50,6 +50,8 @@ def check_roles(scene: Scene) -> list[Finding]:
             findings += judge_role(_facts(scene, str(arn), purpose, service), scene.account)
         except AwsError as error:
             findings.append(of_error(SUBJECT, f"{purpose} {arn}", error))
+            if isinstance(error, Throttled):  # it has been repeated for seconds: the next one would be, too
+                break
     return summed_up(findings)
 
 

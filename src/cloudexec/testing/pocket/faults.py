@@ -83,6 +83,12 @@ class Faults:
         """Break the connection before the service acts, or after it has acted: then only the answer is lost."""
         return self._add("reset", service=service, operation=operation, rate=rate, times=times, seed=seed, after=after)
 
+    def clock(
+        self, seconds: float, *, service: str | None = None, rate: float | None = None, times: int | None = None
+    ) -> int:
+        """Answers carry a Date that is so many seconds later: the client's clock is behind."""
+        return self._add("clock", seconds=seconds, service=service, rate=rate, times=times)
+
     # --- tasks ---------------------------------------------------------------------------------
 
     def run_task_failures(

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-HTTP_KINDS: Final = ("throttle", "error", "latency", "reset")
+HTTP_KINDS: Final = ("throttle", "error", "latency", "reset", "clock")
 TASK_KINDS: Final = ("run_task_failures", "empty_start", "pull_error", "never_start")
 MESSAGE_KINDS: Final = ("lose_messages", "duplicate_messages")
 LAMBDA_KINDS: Final = ("invoke_throttle", "kill_environment", "drop_events", "duplicate_events")
@@ -151,6 +151,16 @@ class FaultBook:
         """Whether a bucket belongs to another account."""
         rules = [rule for rule in self._rules if rule.kind == "foreign_bucket" and rule.details["name"] == bucket]
         return any(self._strike_one(rule, service="s3", bucket=bucket) for rule in rules)
+
+    def refuses(self, service: str, operation: str) -> bool:
+        """Whether such requests are denied for good."""
+        return any(
+            rule.kind == "error"
+            and str(rule.details.get("code")).startswith("AccessDenied")
+            and rule.concerns(service, operation)
+            and rule.rate is rule.times is None
+            for rule in list(self._rules)
+        )
 
     def staleness_s(self) -> float:
         """How old DescribeTasks' answers are."""

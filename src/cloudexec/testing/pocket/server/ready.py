@@ -26,6 +26,7 @@ LOG_GROUP: Final = "/ecs/cloudexec"
 FUNCTION: Final = "cloudexec-worker"
 HANDLER: Final = "cloudexec.worker.awslambda.handler"
 FUNCTION_ROLE: Final = "cloudexec-function"
+TASK_ROLES: Final = ("cloudexec-task", "cloudexec-execution")
 FUNCTION_MEMORY_MB: Final = 1769  # one vCPU
 FUNCTION_TIMEOUT_S: Final = 60
 
@@ -44,7 +45,10 @@ def make_ready(moto: Moto, lambdas: Lambdas, region: str, endpoint_url: str) -> 
     definition = moto.call("ecs", "RegisterTaskDefinition", worker_definition(region))["taskDefinition"]
     bucket = f"cloudexec-{ACCOUNT_ID}-{region}"
     _make_bucket(moto, bucket, region)
-    role_arn = _make_role(moto, FUNCTION_ROLE)
+    role_arn = _make_role(moto, FUNCTION_ROLE, "lambda")
+    for name in TASK_ROLES:
+        _make_role(moto, name, "ecs-tasks")
+    _open_network(moto)
     moto.rest("lambda", "POST", "/2015-03-31/functions", worker_function(role_arn, bucket))
     lambdas.set_events(FUNCTION, region, {"MaximumRetryAttempts": 0})
     return {
@@ -62,8 +66,9 @@ def make_ready(moto: Moto, lambdas: Lambdas, region: str, endpoint_url: str) -> 
     }
 
 
-def nothing_ready(region: str, endpoint_url: str) -> dict[str, Any]:
+def nothing_ready(moto: Moto, region: str, endpoint_url: str) -> dict[str, Any]:
     """The names of what would be ready, of an account that is empty."""
+    _open_network(moto)
     names = ("cluster", "task_definition", "container", "log_group", "bucket", "function", "function_role")
     return {
         "region": region,
@@ -115,9 +120,21 @@ def worker_function(role_arn: str, bucket: str) -> dict[str, Any]:
     }
 
 
-def _make_role(moto: Moto, name: str) -> str:
-    """A role that Lambda may take; moto asks for one that is there."""
-    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+def _open_network(moto: Moto) -> None:
+    """The default VPC has a way out on AWS, and none in moto."""
+    (vpc,) = _found(moto, "DescribeVpcs", "vpcId")
+    (gateway,) = _found(moto, "CreateInternetGateway", "internetGatewayId")
+    (table,) = _found(moto, "DescribeRouteTables", "routeTableId")
+    moto.query("ec2", "AttachInternetGateway", {"InternetGatewayId": gateway, "VpcId": vpc})
+    route = {"RouteTableId": table, "GatewayId": gateway, "DestinationCidrBlock": "0.0.0.0/0"}
+    answer = moto.query("ec2", "CreateRoute", route)
+    if not answer.ok:
+        raise RuntimeError(f"the default VPC got no route: {answer.body!r}")
+
+
+def _make_role(moto: Moto, name: str, service: str) -> str:
+    """A role that a service may take; moto asks for one that is there."""
+    trust = {"Effect": "Allow", "Principal": {"Service": f"{service}.amazonaws.com"}, "Action": "sts:AssumeRole"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     answer = moto.query("iam", "CreateRole", {"RoleName": name, "AssumeRolePolicyDocument": policy})
     if not answer.ok:

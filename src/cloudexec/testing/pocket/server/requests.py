@@ -251,6 +251,11 @@ def expired_answer(service: str) -> Answer:
     return error_answer(service, "ExpiredTokenException", "The security token included in the request is expired")
 
 
+def xml_answer(body: str) -> Answer:
+    """An answer of a protocol that speaks XML."""
+    return _xml(200, body)
+
+
 def _xml(status: int, body: str) -> Answer:
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
     return Answer(status=status, headers=(("Content-Type", "application/xml"),), body=text.encode())

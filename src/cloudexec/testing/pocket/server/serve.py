@@ -46,6 +46,7 @@ def main() -> int:
 def serve(settings: PocketSettings, warden: Warden, over: threading.Event, parent: int) -> None:
     """Build the server, announce it, wait for the end, end it."""
     # These take most of the start; the warden is forked without them.
+    from cloudexec.testing.pocket.server.account import AccountPlane
     from cloudexec.testing.pocket.server.awslambda.plane import Lambdas
     from cloudexec.testing.pocket.server.cloudformation.plane import CloudFormation
     from cloudexec.testing.pocket.server.codebuild import CodeBuild
@@ -79,7 +80,7 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
         mark_base=f"{ecs.metadata_base}lambda/",
         keys_of=credentials.of_function,
     )
-    builds, policies = CodeBuild(moto), BucketPolicies(moto)
+    builds, policies, of_account = CodeBuild(moto), BucketPolicies(moto), AccountPlane(faults)
     stacks = CloudFormation(moto=moto, faults=faults, endpoint_url=endpoint_url, pause_s=settings.stack_resource_s)
     control = Control(
         pocket_id=pocket_id,
@@ -88,17 +89,17 @@ def serve(settings: PocketSettings, warden: Warden, over: threading.Event, paren
         sqs=sqs,
         lambdas=lambdas,
         stacks=stacks,
-        forget=(builds.forget, policies.forget),
+        forget=(builds.forget, policies.forget, of_account.forget),
         credentials=credentials,
         faults=faults,
         journal=journal,
         make_ready=(
             (lambda: make_ready(moto, lambdas, settings.region, endpoint_url))
             if settings.ready_made
-            else (lambda: nothing_ready(settings.region, endpoint_url))
+            else (lambda: nothing_ready(moto, settings.region, endpoint_url))
         ),
     )
-    planes: list[Plane] = [ecs, sqs, lambdas, stacks, builds, policies]
+    planes: list[Plane] = [ecs, sqs, lambdas, stacks, builds, policies, of_account]
     server.front = Front(moto=moto, planes=planes, faults=faults, journal=journal, control=control)
     setup = control.prepare()
     threading.Thread(target=server.serve_forever, args=(0.05,), name="http", daemon=True).start()
