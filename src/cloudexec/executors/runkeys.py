@@ -82,6 +82,14 @@ def load(run_id: str) -> RunKey:
         raise RunMissing(f"the key of run {run_id} in {directory()} cannot be read: {error}") from None
 
 
+def known() -> list[str]:
+    """Runs whose keys are here, the oldest first."""
+    with contextlib.suppress(FileNotFoundError):
+        ids = (name.removesuffix(".json") for name in os.listdir(directory()) if name.endswith(".json"))
+        return sorted(filter(_RUN_ID.match, ids))
+    return []
+
+
 def forget(run_id: str) -> None:
     """Remove a key; the run is over."""
     with contextlib.suppress(FileNotFoundError):

@@ -43,6 +43,7 @@ class RunsHome:
     place: Place
     bucket: str
     prefix: str = DEFAULT_PREFIX
+    page_keys: int = 1000  # of a listing; S3 gives no more
 
     @cached_property
     def owner(self) -> dict[str, str]:
@@ -58,7 +59,7 @@ class RunsHome:
     def summaries(self, since_s: float = 0.0) -> list[SummaryEntry]:
         """Those of runs begun after `since_s`, the oldest first: ids begin with their time. Errors: AwsError."""
         folder = summaries_prefix(self.prefix)
-        request = {**self.owner, "Prefix": folder}
+        request: dict[str, Any] = {**self.owner, "Prefix": folder, "MaxKeys": self.page_keys}
         if since_s > 0:
             request["StartAfter"] = folder + time.strftime("r%Y%m%d-%H%M%S", time.gmtime(since_s))
         found = []

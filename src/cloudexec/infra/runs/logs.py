@@ -11,7 +11,7 @@ Schedule:  PAUSE_S between two requests (CloudWatch takes 5 a second where it ta
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,7 +84,12 @@ def read_lines(home: RunsHome, summary: RunSummary, wanted: Wanted) -> Iterator[
 
 
 def follow(
-    home: RunsHome, summary: RunSummary, wanted: Wanted, sleep: Callable[[float], None] = time.sleep
+    home: RunsHome,
+    summary: RunSummary,
+    wanted: Wanted,
+    *,
+    over_every_s: float = OVER_EVERY_S,
+    late_s: float = LATE_S,
 ) -> Iterator[LogLine]:
     """Lines as they come, until the run is over. Errors: as `read_lines`."""
     since_s = _begin_of(summary, wanted)
@@ -96,14 +101,14 @@ def follow(
             if line.id not in seen:
                 seen[line.id] = line.at_s
                 yield line
-        if over_s is not None and (summary.ended_s is None or time.time() > summary.ended_s + LATE_S):
+        if over_s is not None and (summary.ended_s is None or time.time() > summary.ended_s + late_s):
             return
         # What is late stands behind what was read: look back a little, and tell by ids what is new.
         newest_s = max(seen.values(), default=since_s)
         since_s = max(since_s, newest_s - _REMEMBERED_S / 2)
         seen = {id: at_s for id, at_s in seen.items() if at_s >= since_s}
-        sleep(FOLLOW_S)
-        if over_s is None and time.monotonic() >= looked_s + OVER_EVERY_S:
+        time.sleep(FOLLOW_S)
+        if over_s is None and time.monotonic() >= looked_s + over_every_s:
             looked_s = time.monotonic()
             summary = _again(home, summary)
             over_s = looked_s if summary.is_over else None
