@@ -105,7 +105,7 @@ def _system(recipe: Recipe) -> list[str]:
             "# R packages come compiled from Debian. What only people read is left out.",
             "# A folder's time must be the one that its layer keeps, or every plot makes the index of fonts anew.",
         ]
-    lines.append("# hadolint ignore=DL3008")
+    lines.append(f"# hadolint ignore=DL3008{',SC2043' if len(recipe.r) == 1 else ''}")
     steps = ["export DEBIAN_FRONTEND=noninteractive"]
     if recipe.has_r:
         steps.append(
@@ -174,7 +174,7 @@ def _build(recipe: Recipe) -> list[str]:
     is_conda = project.kind == CONDA
     lines = [f"FROM {_MICROMAMBA if is_conda else '${BASE}'} AS build"]
     if is_conda:
-        lines.append("USER root")
+        lines += ["# This stage alone; its own user may not write to /opt.", "# hadolint ignore=DL3002", "USER 0"]
     lines += [
         *_epoch(),
         "# An index of your own: --build-arg. What is given so stays in this stage.",
