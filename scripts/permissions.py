@@ -28,8 +28,15 @@ from cloudexec.infra.permissions.render import grants_of
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "permissions.md"
 TABLE = re.compile(r"(?P<begin><!-- rights: (?P<who>[\w-]+) -->\n).*?(?P<end><!-- end of rights -->)", re.DOTALL)
-# Who signs requests that the pocket sees; the others are services of AWS, and programs without cloudexec.
-RECORDED = (Who.CLIENT, Who.TASK, Who.FUNCTION, Who.SETUP)
+# Who signs requests that the pocket sees, and whose rows they have; the others are services of AWS, and programs
+# without cloudexec. `cloudexec doctor` tries what clients do, and looks at what set-up has made.
+RECORDED = {
+    "client": (Who.CLIENT,),
+    "task": (Who.TASK,),
+    "function": (Who.FUNCTION,),
+    "setup": (Who.SETUP,),
+    "doctor": (Who.CLIENT, Who.SETUP),
+}
 
 Asked = Mapping[str, Mapping[str, int]]  # by principal: how often which operation
 
@@ -39,7 +46,7 @@ Asked = Mapping[str, Mapping[str, int]]  # by principal: how often which operati
 
 def read(folders: Iterable[Path]) -> dict[str, Counter[str]]:
     """The sum of all records in these folders."""
-    found: dict[str, Counter[str]] = {who.value: Counter() for who in RECORDED}
+    found: dict[str, Counter[str]] = {principal: Counter() for principal in RECORDED}
     for path in sorted(path for folder in folders for path in folder.glob("*.json")):
         for principal, counts in json.loads(path.read_text()).items():
             found.setdefault(principal, Counter()).update(counts)
@@ -49,11 +56,11 @@ def read(folders: Iterable[Path]) -> dict[str, Counter[str]]:
 def missing(asked: Asked) -> list[str]:
     """Operations that somebody has used without a right for it in the table."""
     found = []
-    for who in RECORDED:
-        allowed = {action for grant in grants_of(who) for action in grant.actions} | FREE
-        for operation, count in sorted(asked.get(who.value, {}).items()):
+    for principal, roles in RECORDED.items():
+        allowed = {action for who in roles for grant in grants_of(who) for action in grant.actions} | FREE
+        for operation, count in sorted(asked.get(principal, {}).items()):
             if action_of(operation) not in allowed:
-                asks = f"{who.value} asks {operation}"
+                asks = f"{principal} asks {operation}"
                 found.append(f"{asks} ({count} times), and has no row with {action_of(operation)}")
     return found
 
@@ -61,8 +68,9 @@ def missing(asked: Asked) -> list[str]:
 def unused(asked: Asked) -> list[str]:
     """Rights that nobody has needed, and of which the table does not say why it grants them nevertheless."""
     found = []
-    for who in RECORDED:
-        used = {action_of(operation) for operation in asked.get(who.value, {})}
+    for who in (Who.CLIENT, Who.TASK, Who.FUNCTION, Who.SETUP):
+        principals = [principal for principal, roles in RECORDED.items() if who in roles]
+        used = {action_of(operation) for principal in principals for operation in asked.get(principal, {})}
         granted = {action: grant for grant in grants_of(who) for action in grant.needed}
         for action in sorted(granted.keys() - used):
             found.append(f"{who.value} may {action} ({granted[action].why}), and has never asked for it")
@@ -75,7 +83,7 @@ def compare(folders: Sequence[Path], *, only_some: bool) -> int:
     wrong = missing(asked) + ([] if only_some else unused(asked))
     for line in wrong:
         print(line)
-    total = ", ".join(f"{who.value} {sum(asked[who.value].values()):,}" for who in RECORDED)
+    total = ", ".join(f"{principal} {sum(asked[principal].values()):,}" for principal in RECORDED)
     print(f"rights: {len(wrong)} of them differ from what was asked; requests: {total}")
     return 1 if wrong else 0
 

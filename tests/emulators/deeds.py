@@ -124,9 +124,7 @@ class Deed:
 
 
 def get(key: str, bucket: str = "") -> Do:
-    return lambda actor, world: actor.call(
-        s3.get_object(bucket or world.bucket, world.put(key, bucket), owner=ACCOUNT)
-    )
+    return lambda actor, world: actor.call(s3.get_object(bucket or world.bucket, world.put(key, bucket), owner=ACCOUNT))
 
 
 def put(key: str, bucket: str = "") -> Do:
@@ -177,7 +175,9 @@ def finish(queue: str) -> Do:
 def extend(queue: str) -> Do:
     def extended(actor: Actor, world: World) -> None:
         url, receipt = world.received(queue)
-        actor.ask("sqs", "change_message_visibility", {"QueueUrl": url, "ReceiptHandle": receipt, "VisibilityTimeout": 5})
+        actor.ask(
+            "sqs", "change_message_visibility", {"QueueUrl": url, "ReceiptHandle": receipt, "VisibilityTimeout": 5}
+        )
 
     return extended
 
@@ -228,12 +228,16 @@ POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "
 CONTAINER = {"name": "worker", "image": "i", "memory": 512}
 
 
-def _on_objects(who: Who, action: str, how: Callable[..., Do], here: tuple[str, ...], not_here: tuple[str, ...]) -> Deed:
+def _on_objects(
+    who: Who, action: str, how: Callable[..., Do], here: tuple[str, ...], not_here: tuple[str, ...]
+) -> Deed:
     elsewhere = (*(how(key) for key in not_here), how(here[0], OTHER_BUCKET))
     return Deed(who=who, action=action, here=tuple(how(key) for key in here), elsewhere=elsewhere)
 
 
-def _on_queues(who: Who, action: str, how: Callable[[str], Do], here: tuple[str, ...], not_here: tuple[str, ...]) -> Deed:
+def _on_queues(
+    who: Who, action: str, how: Callable[[str], Do], here: tuple[str, ...], not_here: tuple[str, ...]
+) -> Deed:
     elsewhere = tuple(how(name) for name in not_here)
     return Deed(who=who, action=action, here=tuple(how(name) for name in here), elsewhere=elsewhere)
 
@@ -259,7 +263,10 @@ CLIENT = (
             ("sqs:TagQueue", lambda name: of_queue("tag_queue", name, Tags={"a": "b"})),
             ("sqs:ListQueueTags", lambda name: of_queue("list_queue_tags", name)),
             ("sqs:GetQueueAttributes", lambda name: of_queue("get_queue_attributes", name, AttributeNames=["All"])),
-            ("sqs:GetQueueUrl", lambda name: lambda a, w: (w.queue(name), asked("sqs", "get_queue_url", QueueName=name)(a, w))),
+            (
+                "sqs:GetQueueUrl",
+                lambda name: lambda a, w: (w.queue(name), asked("sqs", "get_queue_url", QueueName=name)(a, w)),
+            ),
         )
     ),
     Deed(

@@ -17,7 +17,7 @@ def principals(aws, operation):
     return {record["principal"] for record in aws.recorded_requests() if record["operation"] == operation}
 
 
-@pytest.mark.parametrize("who", ["client", "setup", "tester"])
+@pytest.mark.parametrize("who", ["client", "setup", "doctor", "tester"])
 def test_a_session_signs_in_the_name_of_whom_it_is_asked_for(pocket, who):
     pocket.record_requests()
     pocket.session(who).client("sqs").list_queues()

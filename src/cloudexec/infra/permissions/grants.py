@@ -119,7 +119,7 @@ _CLIENT: Final = (
     Grant(
         who=Who.CLIENT,
         part=Part.ECS,
-        why="sizes of a task definition; a definition for image=. Neither can be restricted to some definitions",
+        why="sizes of a task definition; a definition for image=. ECS restricts neither to some definitions for sure",
         actions=("ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"),
     ),
     Grant(

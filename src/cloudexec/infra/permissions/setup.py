@@ -17,6 +17,7 @@ _BUCKET: Final = "arn:{partition}:s3:::{bucket}"
 _ROLES: Final = "arn:{partition}:iam::{account}:role/{stack}-*"
 _POLICIES: Final = "arn:{partition}:iam::{account}:policy/{stack}-*"
 _EC2: Final = "arn:{partition}:ec2:{region}:{account}:"
+_DEFINITIONS: Final = "arn:{partition}:ecs:{region}:{account}:task-definition/"
 _QUEUES: Final = "arn:{partition}:sqs:{region}:{account}:cloudexec-*"
 # A new VPC has neither name nor tag by which it could be told from others: it must be CloudFormation that makes it.
 _BY_STACKS: Final = {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformation.amazonaws.com"}}
@@ -46,6 +47,7 @@ _ASKED: Final = (
         part=Part.COMMON,
         why="to make, change, watch and remove the stack, by change sets that are shown before",
         actions=(
+            "cloudformation:ContinueUpdateRollback",
             "cloudformation:CreateChangeSet",
             "cloudformation:DeleteChangeSet",
             "cloudformation:DeleteStack",
@@ -55,6 +57,7 @@ _ASKED: Final = (
             "cloudformation:DescribeStacks",
             "cloudformation:ExecuteChangeSet",
             "cloudformation:GetTemplate",
+            "cloudformation:ListStackResources",
             "cloudformation:TagResource",
         ),
         on=("arn:{partition}:cloudformation:{region}:{account}:stack/{stack}/*",),
@@ -75,33 +78,61 @@ _ASKED: Final = (
         who=Who.SETUP,
         part=Part.COMMON,
         why="to empty the bucket before it is removed",
-        actions=("s3:DeleteObject",),
+        actions=("s3:DeleteObject", "s3:DeleteObjectVersion"),
         on=(f"{_BUCKET}/*",),
+        indirect={"s3:DeleteObjectVersion": "where somebody has switched versions on"},
     ),
     Grant(
         who=Who.SETUP,
         part=Part.COMMON,
         why="to see what is in it, and whether it is there and one's own",
-        actions=("s3:ListBucket",),
+        actions=("s3:ListBucket", "s3:ListBucketVersions"),
         on=(_BUCKET,),
     ),
     Grant(
         who=Who.SETUP,
+        part=Part.COMMON,
+        why="`doctor` says whose a bucket is that refuses; it cannot be restricted",
+        actions=("s3:ListAllMyBuckets",),
+        optional=True,
+        indirect={"s3:ListAllMyBuckets": "only when a bucket refuses"},
+    ),
+    Grant(
+        who=Who.SETUP,
+        part=Part.COMMON,
+        why="`doctor` asks which rights somebody lacks; it changes nothing",
+        actions=("iam:SimulatePrincipalPolicy",),
+        on=("arn:{partition}:iam::{account}:role/*", "arn:{partition}:iam::{account}:user/*"),
+        optional=True,
+    ),
+    Grant(
+        who=Who.SETUP,
         part=Part.ECS,
-        why="`down` does not remove what runs need, and stops or removes only what bears cloudexec's name",
-        actions=("sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"),
+        why="queues that runs have left behind",
+        actions=("sqs:DeleteQueue", "sqs:ListQueueTags"),
         on=(_QUEUES,),
     ),
     Grant(
         who=Who.SETUP,
         part=Part.ECS,
-        why="to see the network, the queues and definitions that are left; none of it can be restricted",
+        why="task definitions that runs have registered for images of their own",
+        actions=("ecs:DeleteTaskDefinitions",),
+        on=(f"{_DEFINITIONS}cloudexec-*", f"{_DEFINITIONS}{{stack}}-*"),
+    ),
+    Grant(
+        who=Who.SETUP,
+        part=Part.ECS,
+        why="to find the network, queues and task definitions; none of it can be restricted",
         actions=(
             "ec2:DescribeRouteTables",
             "ec2:DescribeSecurityGroups",
             "ec2:DescribeSubnets",
+            "ec2:DescribeVpcEndpoints",
             "ec2:DescribeVpcs",
+            "ecs:DeregisterTaskDefinition",
             "ecs:DescribeTaskDefinition",
+            "ecs:ListTaskDefinitionFamilies",
+            "ecs:ListTaskDefinitions",
             "sqs:ListQueues",
         ),
     ),
@@ -116,8 +147,9 @@ _ASKED: Final = (
         who=Who.SETUP,
         part=Part.COMMON,
         why="`doctor` compares quotas with max_workers",
-        actions=("servicequotas:GetServiceQuota",),
+        actions=("servicequotas:GetAWSDefaultServiceQuota", "servicequotas:GetServiceQuota"),
         optional=True,
+        indirect={"servicequotas:GetAWSDefaultServiceQuota": "only for a quota without a value of the account's own"},
     ),
     Grant(
         who=Who.SETUP,
@@ -143,6 +175,7 @@ _ASKED: Final = (
             "ecr:DescribeImages",
             "ecr:GetDownloadUrlForLayer",
             "ecr:InitiateLayerUpload",
+            "ecr:ListImages",
             "ecr:PutImage",
             "ecr:UploadLayerPart",
         ),
@@ -277,13 +310,13 @@ _HANDLED: Final = (
     _handled(
         Part.ECS,
         "the workers' task definition; registering cannot be restricted",
-        ("ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition"),
+        ("ecs:RegisterTaskDefinition",),
     ),
     _handled(
         Part.ECS,
         "tags of the cluster and of the task definition",
         ("ecs:ListTagsForResource", "ecs:TagResource", "ecs:UntagResource"),
-        ("{cluster}", "arn:{partition}:ecs:{region}:{account}:task-definition/{stack}-*"),
+        ("{cluster}", f"{_DEFINITIONS}{{stack}}-*"),
     ),
     _handled(
         Part.ECS,
@@ -325,6 +358,7 @@ _HANDLED: Final = (
             "lambda:DeleteFunctionEventInvokeConfig",
             "lambda:GetFunction",
             "lambda:GetFunctionCodeSigningConfig",
+            "lambda:GetFunctionConcurrency",
             "lambda:GetFunctionConfiguration",
             "lambda:GetFunctionEventInvokeConfig",
             "lambda:GetFunctionRecursionConfig",
@@ -424,11 +458,15 @@ _HANDLED: Final = (
             "ec2:DescribeInstances",
             "ec2:DescribeNetworkAcls",
             "ec2:DescribeNetworkInterfaces",
-            "ec2:DescribeVpcAttribute",
             "ec2:DescribeVpcEncryptionControls",
-            "ec2:DescribeVpcEndpoints",
             "ec2:DescribeVpnGateways",
         ),
+    ),
+    _handled(
+        Part.NETWORK,
+        "whether its DNS is switched on",
+        ("ec2:DescribeVpcAttribute",),
+        (f"{_EC2}vpc/*",),
     ),
 )
 

@@ -234,8 +234,9 @@ class PocketAWS:
         }
 
     def env_of(self, who: str) -> dict[str, str]:
-        """`env` with the credentials of somebody else: `setup` runs `cloudexec up`, `tester` prepares and looks.
+        """`env` with the credentials of somebody else: client, setup, doctor or tester.
 
+        `setup` runs `cloudexec up`, `doctor` has the rights of client and setup, `tester` prepares things and looks.
         Everybody may do everything here; the journal tells them apart.
         """
         return {**self.env, "AWS_ACCESS_KEY_ID": _access_key(who)}

@@ -13,8 +13,14 @@ from cloudexec.errors import SettingsError
 
 ACCOUNT_ID = "123456789012"
 CONTAINER_KINDS = ("process", "podman")
-# Who signs with which key: executors, whoever runs `cloudexec up`, and tests that prepare things or look.
-ACCESS_KEYS = {"client": "AKIAPOCKET", "setup": "AKIAPOCKETSETUP", "tester": "AKIAPOCKETTESTER"}
+# Who signs with which key: executors; whoever runs `cloudexec up`; whoever runs `cloudexec doctor`, with the rights of
+# both; tests that prepare things or look.
+ACCESS_KEYS = {
+    "client": "AKIAPOCKET",
+    "setup": "AKIAPOCKETSETUP",
+    "doctor": "AKIAPOCKETDOCTOR",
+    "tester": "AKIAPOCKETTESTER",
+}
 RECORD_TO = "CLOUDEXEC_POCKET_RECORD"  # a directory: each server writes there who has asked what
 
 

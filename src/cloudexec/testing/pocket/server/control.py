@@ -63,7 +63,7 @@ class Credentials:
         return self.of(environment_id, "function")
 
     def principal_of(self, access_key: str) -> str:
-        """Who signed a request: client, setup, tester, task or function; `other` for a key that nobody was given."""
+        """Who signed: client, setup, doctor, tester, task or function; `other` for a key that nobody was given."""
         return self._owners.get(access_key, "other")
 
     def expire(self) -> int:
