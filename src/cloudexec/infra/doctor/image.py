@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from cloudexec.errors import AccessDenied, AwsError
+from cloudexec.errors import AccessDenied, AwsError, CloudexecError
 from cloudexec.infra.bundle.words import VARIABLE
 from cloudexec.infra.doctor.findings import Finding, detail, failed, of_error, ok, unknown, warning
 from cloudexec.infra.doctor.scene import Scene
+from cloudexec.infra.doctor.software import installed, numbers
+from cloudexec.infra.stack.code import fetch_record
 
 SUBJECT: Final = "image"
 BASE_START_S: Final = 15.0  # until the pull begins, and from its end to the first call
@@ -124,7 +126,31 @@ def _check_bundle(scene: Scene, address: str) -> list[Finding]:
         said = scene.ask("s3", "head_object", request)
     except AwsError as error:
         return [judge_bundle_refusal(address, error)]
-    return judge_bundle(address, int(said.get("ContentLength") or 0))
+    return judge_bundle(address, int(said.get("ContentLength") or 0)) + _check_contents(scene, bucket, key)
+
+
+def _check_contents(scene: Scene, bucket: str, key: str) -> list[Finding]:
+    """What `cloudexec up` has written down of the bundle; clients may not read it, and need not."""
+    try:
+        record = fetch_record(scene.place, bucket)
+    except CloudexecError:
+        return []
+    return judge_contents(record.contents, installed().packages) if record is not None and record.key == key else []
+
+
+def judge_contents(there: Mapping[str, str], here: Mapping[str, str]) -> list[Finding]:
+    """The versions in the bundle against ours. Pure."""
+    findings = []
+    for name in ("cloudexec", "cloudpickle"):
+        theirs, ours = there.get(name, ""), here.get(name, "")
+        if not theirs or not ours or theirs == ours:
+            continue
+        text = f"the bundle has {name} {theirs}, this client {ours}"
+        if numbers(theirs)[:1] != numbers(ours)[:1]:
+            findings.append(failed(SUBJECT, f"{text}: pickles cannot be trusted", "cloudexec up makes a new bundle"))
+        else:
+            findings.append(warning(SUBJECT, text, "cloudexec up makes a new bundle, with the same"))
+    return findings
 
 
 def judge_bundle_refusal(address: str, error: AwsError) -> Finding:

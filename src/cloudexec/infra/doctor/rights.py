@@ -14,8 +14,8 @@ from cloudexec.errors import AccessDenied, AwsError, CloudexecError
 from cloudexec.infra.doctor.findings import Finding, detail, failed, ok, unknown, warning
 from cloudexec.infra.doctor.scene import Scene
 from cloudexec.infra.names import Names, concrete
-from cloudexec.infra.permissions.grants import Grant, Part, Who
 from cloudexec.infra.permissions.render import grants_of
+from cloudexec.infra.permissions.rows import Grant, Part, Who
 
 SUBJECT: Final = "rights"
 REMEDY: Final = "attach the rights of `cloudexec policy client`"

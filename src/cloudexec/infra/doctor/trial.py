@@ -13,6 +13,7 @@ from cloudexec.errors import CloudexecError
 from cloudexec.infra.doctor.findings import Finding, detail, failed, ok, warning
 
 SUBJECTS: Final = {"ecs": "run on ecs", "lambda": "run on lambda"}
+LEAST_SHOWN_USD: Final = 0.0001
 LEAST_S: Final = {"ecs": 60.0, "lambda": 0.0}  # what is billed at least
 
 
@@ -67,8 +68,8 @@ def judge_trial(found: Trial) -> list[Finding]:
     there, here = found.there, found.here
     facts = {"first_s": round(found.first_s, 2), "second_s": round(found.second_s, 3), "usd": found.usd, **there}
     text = (
-        f"the first result came after {found.first_s:.1f} s, the next after {found.second_s:.2f} s; "
-        f"it cost about ${found.usd:.4f}"
+        f"the first result came after {found.first_s:.1f} s, the next after {_shown(found.second_s)}; "
+        f"it cost {f'about ${found.usd:.4f}' if found.usd >= LEAST_SHOWN_USD else 'less than $0.0001'}"
     )
     packages = ", ".join(f"{name} {there[name] or '?'}" for name in ("cloudexec", "cloudpickle"))
     machine = f"{there['arch']}, {there['cpus']} CPUs, {there['memory_mib']} MiB"
@@ -92,6 +93,10 @@ def judge_failure(backend: str, error: BaseException) -> list[Finding]:
         return [failed(SUBJECTS[backend], f"{type(error).__name__}: {error.what}", error.remedy)]
     text = f"{type(error).__name__}: {error}"
     return [failed(SUBJECTS[backend], text, "see docs/troubleshooting.md; `cloudexec logs` has the worker's lines")]
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def _minor(version: str) -> tuple[str, ...]:
