@@ -78,5 +78,5 @@ def _forget(place: Place, state: StackState) -> None:
     except CloudexecError as error:  # the stack goes all the same
         say(f"{config_path(os.environ)} still names it: {error.what}", "yellow")
         return
-    if written.changed:
-        say(f"Removed {', '.join(written.changed)} from {written.path}")
+    if written.removed:
+        say(f"Removed {', '.join(written.removed)} from {written.path}")

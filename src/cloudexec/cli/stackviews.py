@@ -76,7 +76,10 @@ class StackTeller:
         self._busy.pop(event.logical_id, None)
         if event.status in _WORDS:
             word, style = _WORDS[event.status]
-            name = event.physical_id.rpartition(":")[2] if event.physical_id.startswith("arn:") else event.physical_id
+            if not event.physical_id:
+                return  # it never was there
+            name = event.physical_id
+            name = name.partition("/")[2] or name if name.startswith("arn:") else name
             self._console.print(f"  [{style}]{word:8}[/] {event.logical_id:18} [dim]{escape(name)}[/]")
         elif event.is_failure:
             reason = plain_reason(event.reason)

@@ -218,8 +218,10 @@ def _say_written(written: Written | None, settings: Mapping[str, Any]) -> None:
         lines = "\n".join(f"  {key} = {json.dumps(value)}" for key, value in settings.items())
         say(f"{_NO_FILE}: {why}. These are the settings of executors:\n{lines}")
         return
+    where = f"{written.path}, table [{written.table}]" if written.table else str(written.path)
+    if written.removed:
+        say(f"Removed {', '.join(written.removed)} from {where}")
     if written.changed:
-        where = f"{written.path}, table [{written.table}]" if written.table else str(written.path)
         say(f"Wrote {', '.join(written.changed)} to {where}")
     if written.table:
         say(f"Executors use this stack where {TABLE_VARIABLE}={written.table} is set.")

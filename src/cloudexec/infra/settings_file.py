@@ -44,11 +44,12 @@ WRITTEN: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What became of the file. overruled: variables of the environment that say otherwise."""
+    """What became of the file. changed, removed: keys. overruled: variables that say otherwise."""
 
     path: Path | None
     table: str = ""
     changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     overruled: tuple[str, ...] = ()
 
 
@@ -86,18 +87,24 @@ def write(settings: Settings, before: Settings, stack: str, environ: Mapping[str
     name = "" if stack == DEFAULT_STACK else stack
     table = _table(document, name, make=True, path=path)
     assert table is not None
-    changed = []
+    changed, removed = [], []
     for key, value in before.items():
         if key not in settings and _plain(table.get(key)) == value:
             del table[key]
-            changed.append(key)
+            removed.append(key)
     for key, value in settings.items():
         if _plain(table.get(key)) != value:
             table[key] = _item(key, value)
             changed.append(key)
-    if changed:
+    if changed or removed:
         _replace(path, document.as_string())
-    return Written(path=path, table=name, changed=tuple(changed), overruled=_overruled(settings, name, environ))
+    return Written(
+        path=path,
+        table=name,
+        changed=tuple(changed),
+        removed=tuple(removed),
+        overruled=_overruled(settings, name, environ),
+    )
 
 
 def remove(settings: Settings, stack: str, environ: Mapping[str, str]) -> Written:
@@ -122,7 +129,7 @@ def remove(settings: Settings, stack: str, environ: Mapping[str, str]) -> Writte
             _replace(path, text)
         else:
             path.unlink()
-    return Written(path=path, table=name, changed=tuple(changed))
+    return Written(path=path, table=name, removed=tuple(changed))
 
 
 def path_of(environ: Mapping[str, str]) -> Path | None:

@@ -96,5 +96,6 @@ def costs_at_rest(template: Mapping[str, Any], code_bytes: int) -> list[str]:
     ]
     if code_bytes:
         dollars = code_bytes / 1024**3 * GB_MONTH_S3
-        lines.append(f"{code_bytes / 1024**2:.0f} MB of code in the bucket: ${dollars:.4f} a month")
+        price = f"${dollars:.2f}" if dollars >= 0.01 else "less than a cent"
+        lines.append(f"{code_bytes / 1024**2:.0f} MB of code in the bucket: {price} a month")
     return lines

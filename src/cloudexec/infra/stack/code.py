@@ -84,21 +84,21 @@ def fetch_record(place: Place, bucket: str) -> CodeRecord | None:
         return read_record(body.read(_MOST_BYTES))
 
 
-def is_there(place: Place, bucket: str, key: str) -> bool:
-    """Whether the bucket has this bundle. Errors: AwsError and its kin."""
+def size_of(place: Place, bucket: str, key: str) -> int | None:
+    """The bytes of a bundle in the bucket; None if it is not there. Errors: AwsError and its kin."""
+    request = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id}
     try:
-        place.ask("s3", "head_object", {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id})
+        return int(place.ask("s3", "head_object", request)["ContentLength"])
     except AwsError as error:
         if isinstance(error, NoSuchKey) or error.status == 404:
-            return False
+            return None
         raise _of_bucket(error, bucket, place) from error
-    return True
 
 
 def upload(place: Place, bucket: str, bundle: Bundle) -> None:
     """Put the bundle into the bucket, unless it is there. Errors: AwsError and its kin."""
     key = key_of(bundle)
-    if is_there(place, bucket, key):
+    if size_of(place, bucket, key) is not None:
         return
     request: dict[str, Any] = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id}
     try:

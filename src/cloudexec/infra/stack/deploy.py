@@ -199,6 +199,8 @@ class _Deployment:
     def run(self) -> Outcome:
         """See `up`."""
         self._set_parameters()
+        if self._is_new:
+            self._check_bucket()
         code_now = self._code()
         if code_now.bundle is not None:
             self._own["BundleKey"] = "" if self._is_new else code_now.key
@@ -244,6 +246,21 @@ class _Deployment:
                 f"`cloudexec up --python {THIS_PYTHON}` changes it."
             )
 
+    def _check_bucket(self) -> None:
+        """Errors: SettingsError where this account has such a bucket; one of another account CloudFormation tells."""
+        name = self._own["BucketName"]
+        try:
+            request = {"Bucket": name, "ExpectedBucketOwner": self._place.account_id}
+            self._place.ask("s3", "head_bucket", request)
+        except AwsError:
+            return
+        what = f"this account has a bucket {name!r} already, and a stack makes its own"
+        remedy = (
+            f"`aws s3 rb s3://{name} --force` removes it with everything in it, if it is left from an earlier stack "
+            "and nobody needs it; or name another one: --parameters BucketName=NAME"
+        )
+        raise SettingsError(what, remedy=remedy)
+
     def _values(self) -> dict[str, str]:
         chosen = parameters_of(self._template, self._own, self._state)
         return values_of(self._template, chosen, self._state)
@@ -256,8 +273,10 @@ class _Deployment:
         bucket = self._state.outputs.get("Bucket", "")
         record = code.fetch_record(self._place, bucket) if bucket else None
         order = order_of(self._wish, self._options, record, values["Architecture"])
-        if record is not None and self._still_holds(record, order) and code.is_there(self._place, bucket, record.key):
-            return _Code(key=record.key, order=order, contents=record.contents)
+        if record is not None and self._still_holds(record, order):
+            n_bytes = code.size_of(self._place, bucket, record.key)
+            if n_bytes is not None:
+                return _Code(key=record.key, order=order, contents=record.contents, n_bytes=n_bytes)
         if order.packages or order.requirements:
             self._teller.say("Fetching packages for Linux …")
         bundle = make_bundle(

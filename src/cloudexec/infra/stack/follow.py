@@ -49,7 +49,10 @@ def follow(place: Place, stack_id: str, after: str, tell: Callable[[Event], None
             state = look(place, stack_id)
             is_gone = state.status in ("", "DELETE_COMPLETE")
             if is_gone or (not state.is_busy and (seen or n_looks >= _LOOK_ANYWAY)):
-                return state, seen
+                last = _events_after(place, stack_id, seen[-1].id if seen else after)  # it may have been quick
+                for event in last:
+                    tell(event)
+                return state, seen + last
         pause_s = _FASTEST_S if new else min(_SLOWEST_S, pause_s * _SLOWER)
         time.sleep(pause_s)
 
