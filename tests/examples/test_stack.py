@@ -5,7 +5,6 @@ The pocket AWS grants everything to everybody, so what was asked is compared wit
 
 from __future__ import annotations
 
-import ast
 import os
 import time
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from cloudexec import Command, ECSExecutor
 from cloudexec.testing import PocketAWS
 from tests.docs.pages import ROOT
 
-READY_MADE = "cloudexec-worker:1"  # moto does not read all of a task definition in a stack, so this one is used
 QUICK = {"control_every_s": 0.2, "tell_after_s": 0.05, "beat_every_s": 1.0, "visibility_s": 4.0}
 FREE = {"sts:GetCallerIdentity"}  # needs no permission
 ACTION_OF = {
@@ -44,12 +42,14 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PocketAWS]:
         aws.activate()
         for name in [name for name in os.environ if name.startswith("CLOUDEXEC_")]:
             patch.delenv(name)  # they name the pocket's ready-made resources, and the stack's are to be found
-        aws.session().client("cloudformation").create_stack(
+        stacks = aws.session().client("cloudformation")
+        stacks.create_stack(
             StackName="cloudexec",
             TemplateBody=(ROOT / "examples/stack.yaml").read_text(encoding="utf-8"),
             Parameters=[{"ParameterKey": "Image", "ParameterValue": "worker:1"}],
             Capabilities=["CAPABILITY_IAM"],
         )
+        stacks.get_waiter("stack_create_complete").wait(StackName="cloudexec", WaiterConfig={"Delay": 0.1})
         yield aws
 
 
@@ -60,9 +60,8 @@ def resource(aws: PocketAWS, name: str) -> str:
     return next(one["PhysicalResourceId"] for one in found if one["LogicalResourceId"] == name)
 
 
-def actions_of(document: dict[str, Any] | str) -> set[str]:
-    """What a policy allows; moto gives it as the text of a Python dictionary."""
-    document = ast.literal_eval(document) if isinstance(document, str) else document
+def actions_of(document: dict[str, Any]) -> set[str]:
+    """What a policy allows."""
     said = [statement["Action"] for statement in document["Statement"]]
     return {action for one in said for action in ([one] if isinstance(one, str) else one)}
 
@@ -83,11 +82,11 @@ def told(aws: PocketAWS) -> PocketAWS:
     """The pocket, after a story in which about everything happens."""
     aws.record_requests()
     more = {"max_workers": 2, "tuning": QUICK}
-    with ECSExecutor(task_definition=READY_MADE, **more) as executor:
+    with ECSExecutor(**more) as executor:
         assert executor.submit(pow, 2, 5).result() == 32
         large = os.urandom(17 << 20)  # in both directions in parts
         assert executor.submit(bytes.upper, large).result() == large.upper()
-        command = Command(["echo", "hello"], task_definition=READY_MADE)
+        command = Command(["echo", "hello"], task_definition=resource(aws, "Worker"))
         assert executor.submit(command).result().log == "hello\n"
 
     with ECSExecutor(image="worker:1", vcpu=0.5, memory_mib=1024, **more) as first:
@@ -102,9 +101,10 @@ def told(aws: PocketAWS) -> PocketAWS:
 
 
 def test_everything_that_is_not_given_is_found_in_the_stack(aws: PocketAWS):
-    with ECSExecutor(task_definition=READY_MADE, max_workers=1, tuning=QUICK) as executor:
+    with ECSExecutor(max_workers=1, tuning=QUICK) as executor:
         assert executor.submit(pow, 3, 6).result() == 729
         arn = aws.tasks()[-1].arn
+        assert aws.tasks()[-1].facts["taskDefinitionArn"] == resource(aws, "Worker")
         assert f"/{resource(aws, 'Cluster')}/" in arn
         assert any(executor.run.id in key for key in aws.objects(resource(aws, "Bucket")))
 

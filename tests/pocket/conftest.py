@@ -5,6 +5,7 @@ import pytest
 from cloudexec.testing import PocketAWS
 from tests.pocket.driving import Driver
 from tests.pocket.lambdas import Functions
+from tests.pocket.stacks import Stacks
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,19 @@ def pocket_aws():
         images={"of/lambda": ["python", "-m", "awslambdaric"]},
     ) as aws:
         yield aws
+
+
+@pytest.fixture(scope="session")
+def empty_aws():
+    """An account with nothing in it, for stacks."""
+    with PocketAWS(ready_made=False, stack_resource_s=0.002) as aws:
+        yield aws
+
+
+@pytest.fixture
+def stacks(empty_aws):
+    yield Stacks(empty_aws)
+    empty_aws.reset()
 
 
 @pytest.fixture

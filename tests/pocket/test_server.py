@@ -172,6 +172,7 @@ STACK = {
 def test_what_a_cloudformation_stack_makes_can_be_used(drive):
     stacks = drive.client("cloudformation")
     stacks.create_stack(StackName="a-stack", TemplateBody=json.dumps(STACK))
+    stacks.get_waiter("stack_create_complete").wait(StackName="a-stack", WaiterConfig={"Delay": 0.05})
     names = {r["LogicalResourceId"] for r in stacks.describe_stack_resources(StackName="a-stack")["StackResources"]}
     assert names == {"Queue", "Cluster", "Bucket"}
     url = drive.sqs.get_queue_url(QueueName="of-the-stack")["QueueUrl"]

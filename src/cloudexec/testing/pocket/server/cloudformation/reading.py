@@ -31,9 +31,12 @@ def read_template(text: str) -> dict[str, Any]:
 def _json(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
-        pass  # a YAML flow mapping begins like JSON
-    return _yaml(text)
+    except json.JSONDecodeError as error:
+        where = f"(line {error.lineno}, column {error.colno})"
+        try:
+            return _yaml(text)  # a flow mapping begins like JSON
+        except Refusal:
+            raise invalid(f"Template format error: JSON not well-formed. {where}") from error
 
 
 def _yaml(text: str) -> object:
