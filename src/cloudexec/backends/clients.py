@@ -8,6 +8,7 @@ Imports:   boto3 takes 0.3 s to load, so it is loaded when the first client is m
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -72,7 +73,9 @@ class Clients:
         try:
             core = botocore.session.Session(profile=self._profile or None)
             core.register_component("data_loader", _shared_loader())
-            session = boto3.Session(botocore_session=core, region_name=self._region or None)
+            # botocore knows AWS_DEFAULT_REGION alone; everything else of AWS's reads AWS_REGION, and ours does.
+            region = self._region or os.environ.get("AWS_REGION") or None
+            session = boto3.Session(botocore_session=core, region_name=region)
             core.get_scoped_config()  # reads the profile, also that of AWS_PROFILE
         except ProfileNotFound as error:
             raise SettingsError(str(error), remedy=_PROFILE_REMEDY) from None

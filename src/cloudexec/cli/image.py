@@ -302,5 +302,7 @@ def _tell_of(target: str, size: int | None, as_json: bool) -> None:
     click.echo(target)
     if size:
         say(f"{weigh.megabytes(size)} compressed, which is what workers pull")
+        for sentence in weigh.advice_on_size(size):
+            say(f"slows each start: {sentence}", "yellow")
     say("workers use it after:")
     say(f"  {shlex.join(use)}")

@@ -152,6 +152,22 @@ def test_a_session_has_its_profile():
         Clients(session=session_in("eu-west-1"), profile="me")
 
 
+@pytest.mark.parametrize(
+    ("environment", "region"),
+    [
+        pytest.param({"AWS_REGION": "eu-west-1"}, "eu-west-1", id="what the remedy says"),
+        pytest.param({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2", id="what botocore knows"),
+        pytest.param({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-1", id="both"),
+    ],
+)
+def test_the_region_of_the_environment(monkeypatch, environment, region):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Clients().region == region
+
+
 def test_no_region_is_an_error_with_a_remedy():
     with pytest.raises(SettingsError, match="AWS_REGION"):
         _ = Clients(session=_WithoutRegion()).region

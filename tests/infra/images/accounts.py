@@ -5,6 +5,7 @@ Real HTTP, so that botocore's parsers and our errors are in between; moto's Code
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ class Account:
         self._pages += bool(lines)
         events = [{"timestamp": 1, "ingestionTime": 1, "message": line} for line in lines]
         return {"events": events, "nextForwardToken": f"f/{self._pages}"}
+
+    def GetAuthorizationToken(self, request):
+        return {"authorizationData": [{"authorizationToken": base64.b64encode(b"AWS:secret").decode()}]}
 
     def DescribeImages(self, request):
         tag = request["imageIds"][0]["imageTag"]

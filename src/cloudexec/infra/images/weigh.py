@@ -215,11 +215,7 @@ def advice(weight: Weight) -> list[str]:
     said = []
     if weight.unpacked > LAMBDA_MOST_BYTES:
         said.append(f"unpacked it is larger than Lambda takes (10 GB): {megabytes(weight.unpacked)}")
-    if weight.compressed > LAZY_FROM_BYTES:
-        said.append(
-            f"{megabytes(weight.compressed)} compressed: each task on Fargate pulls all of it before it starts; "
-            "a SOCI index lets it start while it pulls (it does not go with zstd layers)"
-        )
+    said += advice_on_size(weight.compressed)
     if weight.cuda:
         said.append(
             f"{megabytes(weight.cuda)} of CUDA libraries: Fargate and Lambda have no GPU; take the CPU build "
@@ -236,6 +232,16 @@ def advice(weight: Weight) -> list[str]:
         largest = sorted(heavy, key=lambda one: -one[1])[:5]
         said.append("the largest packages: " + ", ".join(f"{name} {megabytes(size)}" for name, size in largest))
     return said
+
+
+def advice_on_size(compressed: int) -> list[str]:
+    """What the size alone tells. compressed: bytes, as workers pull them."""
+    if compressed <= LAZY_FROM_BYTES:
+        return []
+    return [
+        f"{megabytes(compressed)} compressed: each task on Fargate pulls all of it before it starts; "
+        "a SOCI index lets it start while it pulls (it does not go with zstd layers)"
+    ]
 
 
 def megabytes(size: int) -> str:
