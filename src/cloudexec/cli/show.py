@@ -7,9 +7,10 @@ What a command was asked for goes to stdout, what it tells on the way to stderr,
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
 import click
 from rich.console import Console
@@ -17,6 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cloudexec.errors import CloudexecError
+
+_ANY_WIDTH: Final = 10_000
 
 
 def out() -> Console:
@@ -51,13 +54,19 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """A table on stdout; `right`: headings of columns of numbers."""
+    """A table on stdout; `right`: headings of columns of numbers. The first column is an id, and stays whole.
+
+    Only a terminal has a width: in a pipe or file no line is broken.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for index, heading in enumerate(headings):
+        is_whole = index == 0 or heading in right
+        justify: Literal["left", "right"] = "right" if heading in right else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=is_whole)
     for row in rows:
         table.add_row(*[escape(str(cell)) for cell in row])
-    Console(file=sys.stdout, highlight=False).print(table)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _ANY_WIDTH
+    Console(file=sys.stdout, highlight=False, width=width).print(table)
 
 
 def confirmed(question: str, *, yes: bool) -> bool:

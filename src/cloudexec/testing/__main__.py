@@ -37,7 +37,9 @@ def main(words: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with (
-            PocketAWS(port=asked.port, region=asked.region, containers=asked.containers) as aws,
+            PocketAWS(
+                port=asked.port, region=asked.region, containers=asked.containers, ready_made=not asked.empty
+            ) as aws,
             tempfile.TemporaryDirectory(prefix="cloudexec-") as directory,
         ):
             env = of_empty_account(aws, Path(directory)) if asked.empty else aws.env
