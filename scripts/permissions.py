@@ -80,6 +80,9 @@ def unused(asked: Asked) -> list[str]:
 def compare(folders: Sequence[Path], *, only_some: bool) -> int:
     """The exit status."""
     asked = read(folders)
+    if not any(asked.values()):
+        print(f"rights: no pocket AWS has put anything down in {', '.join(map(str, folders))}")
+        return 1
     wrong = missing(asked) + ([] if only_some else unused(asked))
     for line in wrong:
         print(line)

@@ -74,7 +74,7 @@ def concrete(
 
     Errors: SettingsError.
     """
-    if not (account.isdigit() and len(account) == 12):
+    if not (account.isascii() and account.isdigit() and len(account) == 12):
         raise SettingsError(f"{account!r} is not an AWS account id", remedy="give its twelve digits")
 
     def arn(service: str, rest: str) -> str:

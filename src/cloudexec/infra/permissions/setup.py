@@ -334,6 +334,11 @@ _HANDLED: Final = (
     ),
     _handled(
         Part.ECS,
+        "whether anything still uses it; it cannot be restricted",
+        ("ec2:DescribeInstances",),
+    ),
+    _handled(
+        Part.ECS,
         "the same, of this stack only",
         (
             "ec2:AuthorizeSecurityGroupEgress",
@@ -455,7 +460,6 @@ _HANDLED: Final = (
         (
             "ec2:DescribeAvailabilityZones",
             "ec2:DescribeInternetGateways",
-            "ec2:DescribeInstances",
             "ec2:DescribeNetworkAcls",
             "ec2:DescribeNetworkInterfaces",
             "ec2:DescribeVpcEncryptionControls",
