@@ -63,6 +63,7 @@ from cloudexec.transport import lambdas, s3
 from cloudexec.transport.account import AwaitedClient
 from cloudexec.transport.lambdas import Invocation
 from cloudexec.transport.operation import Operation
+from cloudexec.wire.control import DownCause
 from cloudexec.wire.envelope import Kind, Seal
 from cloudexec.wire.invocation import (
     MOST_EVENT,
@@ -505,6 +506,8 @@ class LambdaBackend:
         self, plan: LambdaPlan, lane: str, calls: Sequence[OutboundCall], report: Report, *, is_last: bool = True
     ) -> list[Event]:
         """What a report tells; the results that it names are fetched first, so that the engine need not wait."""
+        if await self._is_taken_away(report):
+            return []
         if plan.home is not None and (refs := results_outside(report)):
             await asyncio.gather(*[self._fetch(plan.home, ref) for ref in refs])
         if report.broken and not report.failed_start:
@@ -512,6 +515,19 @@ class LambdaBackend:
         elif report.outcomes:
             self._n_broken = 0
         return read_report(lane, report, calls, plan.facts.timeout_s, is_last=is_last)
+
+    async def _is_taken_away(self, report: Report) -> bool:
+        """Whether calls were ended because somebody else has ended the run: nothing more may be begun then."""
+        if self._control is None or not any(stop.why == DownCause.STOPPED for stop in report.down):
+            return False
+        try:
+            await self._control.check()
+        except RunTakenOver as error:
+            self._break(error)
+            return True
+        except CloudexecError as error:  # the next heartbeat will tell
+            log.info("run %s: it is not known whether it is still ours: %s", self._run_id, error)
+        return False
 
     def _count_broken(self, why: str) -> None:
         """An environment cannot go on; where one after another cannot, no call will ever run."""
