@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Run everything that must hold: lint, types, floors, snippets, the site on the oldest Python found; the tests on the
-# oldest and the newest; S3 and SQS on independent servers; the worker images in containers. One failure does not stop
-# the rest; the closing line tells what failed, and what this machine could not do. R is installed first, where it can be.
+# oldest and the newest; S3, SQS and rights on independent servers; the worker images in containers; whether each right
+# is granted that was asked for, and each needed that is granted. One failure does not stop the rest; the closing line
+# tells what failed, and what this machine could not do. R is installed first, where it can be.
 #
 #   CONTAINER_TESTS  `all`, or `sample` (what the oldest Python runs): tests that start workers in the pocket AWS
 #   PYTEST_WORKERS   processes of one test run (4: many tests wait); 0 runs in one process, which a debugger needs
@@ -11,7 +12,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+CLOUDEXEC_POCKET_RECORD=$(mktemp -d)  # each pocket AWS puts down there who has asked it what
+export CLOUDEXEC_POCKET_RECORD
+trap 'rm -rf "$output" "$CLOUDEXEC_POCKET_RECORD"' EXIT
 tested=() passed=() failed=()
 
 headline() { printf '\n== %s\n' "$*"; }
@@ -104,11 +107,21 @@ apart() {  # NAME DIRECTORY
 }
 
 scripts/emulators.sh || failed+=("emulators could not be installed")
-apart "S3 and SQS on independent servers" tests/emulators
+apart "S3, SQS and rights on independent servers" tests/emulators
 
 # Without podman its tests are skipped, and say why.
 scripts/images.sh install || true
 apart "worker images" tests/images
+
+# A sample of the tests, a selection by PYTEST_ADDOPTS, or a test that failed half-way leaves rights unasked for.
+headline "rights"
+some=()
+if [[ ${#failed[@]} -gt 0 || -n ${PYTEST_ADDOPTS:-} || ${CONTAINER_TESTS:-all} != all ]]; then some=(--some); fi
+if "$oldest_env/bin/python" scripts/permissions.py --check "$CLOUDEXEC_POCKET_RECORD" "${some[@]}" | tee "$output"; then
+  passed+=("rights as asked")
+else
+  failed+=("$(tail -n 1 "$output")")
+fi
 
 joined() { local IFS=';'; sed 's/;/; /g' <<<"$*"; }
 

@@ -25,7 +25,8 @@ HANDLERS = {
         ),
         "AWS::ECS::Cluster": (
             "ecs:CreateCluster ecs:DescribeClusters ecs:DeleteCluster ecs:UpdateCluster "
-            "ecs:PutClusterCapacityProviders ecs:TagResource ecs:UntagResource ecs:ListTagsForResource iam:CreateServiceLinkedRole"
+            "ecs:PutClusterCapacityProviders ecs:TagResource ecs:UntagResource ecs:ListTagsForResource "
+            "iam:CreateServiceLinkedRole"
         ),
         "AWS::ECS::TaskDefinition": (
             "ecs:RegisterTaskDefinition ecs:DescribeTaskDefinition ecs:DeregisterTaskDefinition ecs:TagResource "

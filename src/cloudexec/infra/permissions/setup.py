@@ -334,12 +334,12 @@ _HANDLED: Final = (
     ),
     _handled(
         Part.ECS,
-        "whether anything still uses it; it cannot be restricted",
+        "whether anything still uses the security group; it cannot be restricted",
         ("ec2:DescribeInstances",),
     ),
     _handled(
         Part.ECS,
-        "the same, of this stack only",
+        "the workers' security group, of this stack only",
         (
             "ec2:AuthorizeSecurityGroupEgress",
             "ec2:AuthorizeSecurityGroupIngress",
