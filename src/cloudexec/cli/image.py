@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from cloudexec.cli.common import json_option, place_of, place_options
+from cloudexec.cli.common import json_option, place_of, place_options, yes_option
 from cloudexec.cli.show import print_json, print_table, say
 from cloudexec.errors import AccessDenied, SettingsError
 from cloudexec.infra.images import registry, remote, tools, weigh
@@ -148,8 +148,10 @@ def _reader(folder: Path) -> Callable[[str], str | None]:
 @click.option("--build-arg", multiple=True, metavar="NAME=VALUE", help="For the Dockerfile's ARG; several times.")
 @click.option("--remote", "is_remote", is_flag=True, help="Build in the account, with CodeBuild, and push.")
 @click.option("--weigh/--no-weigh", "is_weighed", default=True, help="Whether to look at sizes afterwards.")
+@click.option("--use", "is_used", is_flag=True, help="With --remote: have the stack's workers use it.")
 @recipe_options
 @place_options
+@yes_option
 @json_option
 @click.argument("options", nargs=-1, metavar="[-- TOOL'S OPTIONS]")
 def build(
@@ -159,15 +161,19 @@ def build(
     build_arg: tuple[str, ...],
     is_remote: bool,
     is_weighed: bool,
+    is_used: bool,
     profile: str | None,
     region: str | None,
     stack: str | None,
     endpoint_url: str | None,
+    yes: bool,
     as_json: bool,
     options: tuple[str, ...],
     **made_of: Any,
-) -> None:
+) -> int:
     """Build the image, with Docker, Podman or Buildah, or with --remote in the account."""
+    where: dict[str, Any] = {"profile": profile, "region": region, "stack": stack, "endpoint_url": endpoint_url}
+    _check_use(is_used=is_used, as_json=as_json)
     wrong = [one for one in build_arg if not re.match(r"[A-Za-z_]\w*(=|$)", one)]
     if wrong:
         raise SettingsError(f"--build-arg {wrong[0]!r} is not NAME=VALUE", remedy="write --build-arg NAME=VALUE")
@@ -177,10 +183,13 @@ def build(
             what = "--remote goes without --tool, --tag and options of a tool"
             raise SettingsError(what, remedy="leave them out; the image is named by its content")
         _, context = _made(made_of, file)
-        with place_of(profile, region, stack, endpoint_url) as place:
-            pushed = _build_remotely(place, context, arch, build_arg)
-            _tell_of(pushed, registry.compressed_size_of(place, *pushed.rsplit(":", 1)), as_json)
-        return
+        with place_of(**where) as place:
+            outputs = registry.outputs_of(place)
+            pushed = _build_remotely(place, outputs, context, arch, build_arg)
+            size = _known_size(place, *pushed.rsplit(":", 1))
+        return _used(pushed, size, outputs, arch, is_used=is_used, as_json=as_json, yes=yes, **where)
+    if is_used:
+        raise SettingsError("--use goes with --remote", remedy="build, then cloudexec image push --use")
     found = tools.find_tool(tool or "")
     for note in found.notes:
         say(note)
@@ -196,6 +205,7 @@ def build(
         with tools.saved(found.tool, name) as archive:
             weight = weigh.weigh(archive)
     _tell(name, tools.image_id(found.tool, name), weight, as_json)
+    return 0
 
 
 def local_name(project: Path, arch: str) -> str:
@@ -228,12 +238,13 @@ def _weight_as_json(weight: weigh.Weight) -> dict[str, object]:
     return {**sizes, "layers": layers, "packages": weight.packages, "advice": weigh.advice(weight)}
 
 
-def _build_remotely(place: Place, context: Context, arch: str, build_args: Sequence[str]) -> str:
+def _build_remotely(
+    place: Place, outputs: registry.Outputs, context: Context, arch: str, build_args: Sequence[str]
+) -> str:
     """Its name in the repository."""
-    outputs = registry.outputs_of(place)
     repository = registry.repository_of(outputs)
     bucket = outputs.need("Bucket", "the build's files are uploaded to")
-    project = outputs.need("BuildProject", "builds images in the account")
+    project = outputs.need("BuildProject", "builds images in the account", "cloudexec up --builds")
     say(f"uploading {weigh.megabytes(sum(map(len, context.files.values())))} to {bucket}")
     key = remote.upload(place, bucket, context)
     job = Job(project=project, bucket=bucket, key=key, repository=repository, arch=arch, build_args=tuple(build_args))
@@ -248,7 +259,9 @@ def _build_remotely(place: Place, context: Context, arch: str, build_args: Seque
 @click.option("--arch", type=_ARCHES, default="x86_64", show_default=True, help="Which of the project's images.")
 @click.option("--tag", "name", metavar="NAME", help="The image that `build --tag` named.")
 @click.option("--tool", type=click.Choice(tools.TOOLS), help="Which one has it; else the first that works.")
+@click.option("--use", "is_used", is_flag=True, help="Have the stack's workers use it.")
 @place_options
+@yes_option
 @json_option
 @click.argument("options", nargs=-1, metavar="[-- TOOL'S OPTIONS]")
 def push(
@@ -256,19 +269,25 @@ def push(
     arch: str,
     name: str | None,
     tool: str | None,
+    is_used: bool,
     profile: str | None,
     region: str | None,
     stack: str | None,
     endpoint_url: str | None,
+    yes: bool,
     as_json: bool,
     options: tuple[str, ...],
-) -> None:
+) -> int:
     """Push the image to the stack's repository, named by its content, and say how workers get to use it."""
+    where: dict[str, Any] = {"profile": profile, "region": region, "stack": stack, "endpoint_url": endpoint_url}
+    _check_use(is_used=is_used, as_json=as_json)
     found = tools.find_tool(tool or "")
     image_name = name or local_name(project, arch)
     tag = registry.tag_of(tools.image_id(found.tool, image_name))
-    with place_of(profile, region, stack, endpoint_url) as place:
-        repository = registry.repository_of(registry.outputs_of(place))
+    built_for = tools.image_arch(found.tool, image_name)
+    with place_of(**where) as place:
+        outputs = registry.outputs_of(place)
+        repository = registry.repository_of(outputs)
         target = f"{repository}:{tag}"
         size = _known_size(place, repository, tag)
         if size is not None:
@@ -278,7 +297,7 @@ def push(
             with tools.credentials(found.tool, host, registry.password_of(place), _of_connections(options)) as auth:
                 tools.push(found.tool, image_name, target, auth, options, sys.stderr)
             size = _known_size(place, repository, tag)
-    _tell_of(target, size, as_json)
+    return _used(target, size, outputs, built_for, is_used=is_used, as_json=as_json, yes=yes, **where)
 
 
 def _of_connections(options: Sequence[str]) -> list[str]:
@@ -294,15 +313,41 @@ def _known_size(place: Place, repository: str, tag: str) -> int | None:
         return None
 
 
-def _tell_of(target: str, size: int | None, as_json: bool) -> None:
-    use = ["cloudexec", "up", "--parameters", f"WorkerImage={target}", f"FunctionImage={target}"]
+def _check_use(*, is_used: bool, as_json: bool) -> None:
+    if is_used and as_json:
+        what = "--use and --json are two answers at once"
+        raise SettingsError(what, remedy="take --json alone; its `use` is the command that --use would run")
+
+
+def _used(
+    target: str,
+    size: int | None,
+    outputs: registry.Outputs,
+    arch: str,
+    *,
+    is_used: bool,
+    as_json: bool,
+    yes: bool,
+    **where: str | None,
+) -> int:
+    """Tell of a pushed image and how workers use it; or have them use it. The exit code."""
+    parameters = outputs.parameters_for(target)
+    use = ["cloudexec", "up", "--arch", arch]
+    use += [word for one in parameters for word in ("--parameters", one)]
+    use += [word for name in ("stack", "region", "profile") if (value := where[name]) for word in (f"--{name}", value)]
     if as_json:
         print_json({"image": target, "compressed_bytes": size, "use": use})
-        return
+        return 0
     click.echo(target)
     if size:
         say(f"{weigh.megabytes(size)} compressed, which is what workers pull")
         for sentence in weigh.advice_on_size(size):
             say(f"slows each start: {sentence}", "yellow")
-    say("workers use it after:")
-    say(f"  {shlex.join(use)}")
+    if not is_used:
+        say("workers use it after:")
+        say(f"  {shlex.join(use)}")
+        return 0
+    from cloudexec.cli.up import up
+
+    said = click.get_current_context().invoke(up, arch=arch, parameters=tuple(parameters), yes=yes, **where)
+    return said if isinstance(said, int) else 0

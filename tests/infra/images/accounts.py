@@ -27,6 +27,8 @@ CALLER = f"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/201
 OUTPUTS = {
     "Bucket": "bucket",
     "BuildProject": "cloudexec",
+    "Cluster": "cloudexec",
+    "JobsPolicy": "arn:aws:iam::123456789012:policy/jobs",
     "Repository": f"{ACCOUNT_ID}.dkr.ecr.eu-west-1.amazonaws.com/cloudexec",
 }
 

@@ -75,6 +75,8 @@ def test_write_leaves_a_file_and_a_folder_that_any_tool_can_build(project, image
         pytest.param(["write", "--context", "."], "is not empty", id="a folder that has something"),
         pytest.param(["build", "--build-arg", "a b"], "is not NAME=VALUE", id="no assignment"),
         pytest.param(["build", "--remote", "--tool", "podman"], "--remote goes without", id="remote and here"),
+        pytest.param(["build", "--use"], "--use goes with --remote", id="used before it is pushed"),
+        pytest.param(["push", "--use", "--json"], "two answers at once", id="two documents"),
     ],
 )
 def test_wrong_settings_end_with_code_2_and_a_remedy(project, image, words, said):
@@ -97,12 +99,13 @@ def layer():
     return target.getvalue()
 
 
+IMAGE_ID = "sha256:" + "0123456789abcdef" * 4
 PODMAN = """#!{python}
 import json, os, sys
 words = sys.argv[1:]
 if words[0] == "info": print("5.0")
 elif words[0] == "save": sys.stdout.buffer.write(open({archive!r}, "rb").read())
-elif words[:2] == ["image", "inspect"]: print("sha256:" + "0123456789abcdef" * 4)
+elif words[:2] == ["image", "inspect"]: print("arm64" if "{{{{.Architecture}}}}" in words else {image_id!r})
 else:
     stdin = sys.stdin.read() if "--password-stdin" in words else ""
     files = sorted(os.listdir(words[-1])) if words[0] == "build" else []
@@ -121,7 +124,7 @@ def podman(tmp_path, monkeypatch):
         outer.addfile(entry, io.BytesIO(layer()))
     programs = tmp_path / "bin"
     programs.mkdir()
-    text = PODMAN.format(python=sys.executable, archive=str(archive), notes=str(notes))
+    text = PODMAN.format(python=sys.executable, archive=str(archive), notes=str(notes), image_id=IMAGE_ID)
     (programs / "podman").write_text(text)
     (programs / "podman").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
@@ -171,7 +174,8 @@ TARGET = OUTPUTS["Repository"] + ":0123456789abcdef"
 def test_push_names_the_image_by_its_content_and_says_how_to_use_it(image, podman, account):
     code, out, err = image("push", account.option, "--tag", "mine:1", "--", "--quiet")
     assert (code, out.strip()) == (0, TARGET), err
-    assert f"cloudexec up --parameters WorkerImage={TARGET} FunctionImage={TARGET}" in err
+    use = f"cloudexec up --arch arm64 --parameters WorkerImage={TARGET} --parameters FunctionImage={TARGET}"
+    assert f"  {use}\n" in err
     (login, password, _), (push, _, _) = podman()
     assert password == "secret"
     assert login[-1] == TARGET.partition("/")[0]
@@ -196,6 +200,20 @@ def test_a_stack_without_a_repository_is_mended_by_up(image, podman, account):
     code, _, err = image("push", account.option)
     assert code == 2
     assert "run `cloudexec up`" in err
+
+
+def test_only_what_the_stack_has_gets_the_image(image, podman, account):
+    del account.outputs["JobsPolicy"]
+    _, out, _ = image("push", account.option, "--json", "--stack", "mine")
+    said = json.loads(out)
+    assert said["use"][2:] == ["--arch", "arm64", "--parameters", f"WorkerImage={TARGET}", "--stack", "mine"]
+
+
+def test_a_build_in_the_account_needs_its_project(image, account):
+    del account.outputs["BuildProject"]
+    code, _, err = image("build", "--remote", account.option)
+    assert code == 2
+    assert "run `cloudexec up --builds`" in err
 
 
 def test_build_in_the_account_pushes_at_once(image, account):

@@ -152,6 +152,18 @@ def test_the_id_of_an_image_is_told_without_its_kind(install, tool):
     assert tools.image_id(tool, "a") == "abc"
 
 
+@pytest.mark.parametrize(("said", "arch"), [("amd64", "x86_64"), ("arm64", "arm64")])
+def test_processors_have_awss_names(install, said, arch):
+    install("podman", f"print({said!r})")
+    assert tools.image_arch("podman", "a") == arch
+
+
+def test_a_processor_that_workers_do_not_have(install):
+    install("docker", "print('s390x')")
+    with pytest.raises(CloudexecError, match="for the processor s390x, which workers do not have"):
+        tools.image_arch("docker", "a")
+
+
 def test_an_image_that_is_not_there(install):
     install("podman", "sys.exit(1)")
     with pytest.raises(SettingsError, match="cloudexec image build"):

@@ -25,12 +25,17 @@ class Outputs:
     values: Mapping[str, str]
     stack: str
 
-    def need(self, name: str, use: str) -> str:
-        """Errors: SettingsError if the stack lacks it."""
+    def need(self, name: str, use: str, command: str = "cloudexec up") -> str:
+        """Errors: SettingsError if the stack lacks it; `command` adds it."""
         if not self.values.get(name):
             what = f"stack {self.stack!r} has no {name}, which {use}"
-            raise SettingsError(what, remedy="run `cloudexec up`, which adds what is missing")
+            raise SettingsError(what, remedy=f"run `{command}`, which adds what is missing")
         return self.values[name]
+
+    def parameters_for(self, image: str) -> list[str]:
+        """What makes workers and function use an image: parameters of the parts that the stack has."""
+        parts = (("WorkerImage", "Cluster"), ("FunctionImage", "JobsPolicy"))
+        return [f"{parameter}={image}" for parameter, output in parts if output in self.values]
 
 
 def outputs_of(place: Place) -> Outputs:

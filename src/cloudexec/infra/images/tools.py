@@ -65,6 +65,13 @@ def id_words(tool: str, image: str) -> list[str]:
     return [tool, "image", "inspect", "--format", "{{.Id}}", image]
 
 
+def arch_words(tool: str, image: str) -> list[str]:
+    """The command that prints what processor an image is for, in Docker's words."""
+    if tool == BUILDAH:
+        return [tool, "inspect", "--type", "image", "--format", "{{.OCIv1.Architecture}}", image]
+    return [tool, "image", "inspect", "--format", "{{.Architecture}}", image]
+
+
 def login_words(tool: str, host: str, auth: str, more: Sequence[str] = ()) -> list[str]:
     """The command that reads a password from its stdin and keeps it in `auth`: a folder for docker, else a file."""
     words = [tool, "--config", auth, "login"] if tool == DOCKER else [tool, "login", "--authfile", auth]
@@ -136,6 +143,16 @@ def image_id(tool: str, image: str) -> str:
     if done.returncode != 0:
         raise SettingsError(f"{tool} has no image {image}", remedy="build it first: cloudexec image build")
     return done.stdout.strip().removeprefix("sha256:")
+
+
+def image_arch(tool: str, image: str) -> str:
+    """What processor it is for, in AWS's words. Errors: CloudexecError if that is none of theirs."""
+    said = subprocess.run(arch_words(tool, image), capture_output=True, text=True, check=False).stdout.strip()
+    found = [arch for arch, platform in PLATFORMS.items() if platform == f"linux/{said}"]
+    if not found:
+        what = f"{image} is for the processor {said or 'that it does not name'}, which workers do not have"
+        raise CloudexecError(what, remedy=f"build it with --arch {' or '.join(PLATFORMS)}")
+    return found[0]
 
 
 @contextmanager
