@@ -43,6 +43,8 @@ from cloudexec.infra.stack.wish import (
 from cloudexec.infra.template.build import template as make_template
 
 _DONE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+# What a resource was to be called that has no id yet; see template.
+_NAMES: Final = {"AWS::Logs::LogGroup": "/cloudexec/{}", "AWS::ECR::Repository": "{}"}
 _MOST_ROUNDS: Final = 6  # of what must come before: wait, roll on, wait, remove, …
 
 
@@ -178,7 +180,7 @@ def failure(state: StackState, events: Sequence[Event], what: str) -> AwsError:
     return AwsError(
         f"stack {state.name!r} {what}: {found.logical_id} ({found.kind}): {reason}",
         found.status,
-        remedy=remedy_of(found.kind, found.reason, found.physical_id),
+        remedy=remedy_of(found.kind, found.reason, found.physical_id or _NAMES.get(found.kind, "").format(state.name)),
     )
 
 
