@@ -13,13 +13,14 @@ from tests.images.conftest import ROOT, output_of
 pytestmark = [pytest.mark.images, pytest.mark.timeout(240)]  # the first test builds, perhaps from nothing
 
 LOOK_AROUND = """
-import cloudexec, importlib.util, json, os
+import awslambdaric, cloudexec, importlib.util, json, os
 where = os.path.dirname(cloudexec.__file__)
 print(json.dumps({
     "uid": os.getuid(),
     "home": os.access(os.path.expanduser("~"), os.W_OK),
     "package": os.access(where, os.W_OK),
-    "compiled": os.path.exists(importlib.util.cache_from_source(cloudexec.__file__)),
+    "home mode": oct(os.stat(os.path.expanduser("~")).st_mode)[-3:],
+    "compiled": [os.path.exists(importlib.util.cache_from_source(one.__file__)) for one in (cloudexec, json)],
     "unbuffered": os.environ["PYTHONUNBUFFERED"],
     "left over": [path for path in ("/source", "/wheels", "/installed") if os.path.exists(path)],
 }))
@@ -37,7 +38,8 @@ def test_it_runs_as_a_user_who_may_write_at_home_and_nowhere_in_the_package(in_i
         "uid": 10001,
         "home": True,
         "package": False,
-        "compiled": True,
+        "home mode": "755",
+        "compiled": [True, True],
         "unbuffered": "1",
         "left over": [],
     }
