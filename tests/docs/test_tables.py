@@ -46,3 +46,15 @@ def test_the_page_on_r_has_the_conversions_that_are_tested_now():
     command = [sys.executable, str(ROOT / "scripts" / "conversions.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_page_on_permissions_has_the_rows_that_are_granted_now(tmp_path: Path):
+    command = [sys.executable, str(ROOT / "scripts" / "permissions.py"), "--tables", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    text = (ROOT / "docs" / "permissions.md").read_text(encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(text.replace("`s3:PutObject`", "`s3:*`"), encoding="utf-8")
+    stale = subprocess.run([*command, "--page", str(page)], capture_output=True, text=True, timeout=30, check=False)
+    assert (stale.returncode, "stale" in stale.stderr) == (1, True)
