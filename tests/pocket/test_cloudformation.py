@@ -6,14 +6,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.pocket.driving import code_of, message_of
-from tests.pocket.stacks import CLUSTER, LOG, Stacks, bucket, log, of
+from tests.pocket.stacks import CLUSTER, LOG, bucket, log, of
 
 NO_UPDATE = "is in {} state and can not be updated"
-
-
-@pytest.fixture
-def stacks(pocket):
-    return Stacks(pocket)
 
 
 def refused(act, *arguments, **named):
@@ -95,9 +90,10 @@ def test_templates_are_told_back(stacks):
 
 
 def test_a_template_may_lie_in_a_bucket(stacks):
-    s3, name = stacks.aws.session().client("s3"), stacks.aws.setup["bucket"]
-    s3.put_object(Bucket=name, Key="a template.json", Body=of({"Log": LOG}))
-    url = f"https://{name}.s3.us-east-1.amazonaws.com/a%20template.json"
+    s3 = stacks.aws.session().client("s3")
+    s3.create_bucket(Bucket="templates")
+    s3.put_object(Bucket="templates", Key="a template.json", Body=of({"Log": LOG}))
+    url = "https://templates.s3.us-east-1.amazonaws.com/a%20template.json"
     stack_id = stacks.client.create_stack(StackName="s", TemplateURL=url)["StackId"]
     assert stacks.wait(stack_id)["StackStatus"] == "CREATE_COMPLETE"
 
@@ -477,8 +473,8 @@ def test_what_somebody_else_has_removed_is_no_trouble(stacks):
     assert stacks.delete()["StackStatus"] == "DELETE_COMPLETE"
 
 
-def test_reset_forgets_stacks_even_those_at_work(pocket):
-    stacks = Stacks(pocket)
+def test_reset_forgets_stacks_even_those_at_work(stacks):
+    pocket = stacks.aws
     pocket.faults.latency("logs", 0.2, operation="CreateLogGroup")
     later = {f"Log{n}": {**LOG, "DependsOn": f"Log{n - 1}"} for n in range(1, 9)}
     stacks.client.create_stack(StackName="s", TemplateBody=of({"Log0": LOG, **later}))

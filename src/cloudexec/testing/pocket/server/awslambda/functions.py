@@ -28,6 +28,7 @@ MAKES_AN_ENVIRONMENT: Final = (
     "Timeout",
     "Environment",
     "ImageConfigResponse",
+    "LoggingConfig",
     "Role",
 )
 
@@ -52,11 +53,7 @@ class Function:
     architecture: str = "x86_64"
     code_hash: str = ""
     reserved: int | None = None
-
-    @property
-    def log_group(self) -> str:
-        """Where its lines go."""
-        return f"/aws/lambda/{self.name}"
+    log_group: str = ""  # where its lines go
 
 
 def parse_reference(name: str, qualifier: str) -> tuple[str, str]:
@@ -82,6 +79,26 @@ class Functions:
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, str, str], Function] = {}
         self._as_of = -1
+        self._logging: dict[str, dict[str, Any]] = {}  # LoggingConfig by ARN; moto knows none
+
+    def log_to(self, arn: str, config: dict[str, Any] | None) -> None:
+        """Set where a function's lines go; None: it is gone."""
+        with self._lock:
+            self._kept.clear()
+            if config is None:
+                self._logging.pop(arn, None)
+            else:
+                self._logging[arn] = config
+
+    def logging_of(self, name: str, region: str) -> dict[str, Any]:
+        """`LoggingConfig` of a function."""
+        usual = {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}"}
+        return {**usual, **self._logging.get(function_arn(name, region), {})}
+
+    def forget(self) -> None:
+        """Nothing is set any more."""
+        with self._lock:
+            self._logging.clear()
 
     def find(self, name: str, qualifier: str, region: str) -> Function:
         """The version that a reference means; a Refusal if there is none."""
@@ -104,7 +121,10 @@ class Functions:
         if not answer.ok:
             arn = function_arn(name, region) + (f":{qualifier}" if qualifier else "")
             raise Refusal("ResourceNotFoundException", f"Function not found: {arn}", 404, Type="User")
-        return function_of(json.loads(answer.body), region)
+        told = json.loads(answer.body)
+        facts = told["Configuration"]
+        facts["LoggingConfig"] = self.logging_of(str(facts["FunctionName"]), region)
+        return function_of(told, region)
 
     def code(self, function: Function) -> bytes:
         """The zip of a function."""
@@ -132,5 +152,6 @@ def function_of(told: dict[str, Any], region: str) -> Function:
         image_config=(facts.get("ImageConfigResponse") or {}).get("ImageConfig") or {},
         architecture=(facts.get("Architectures") or ["x86_64"])[0],
         code_hash=str(facts.get("CodeSha256") or ""),
+        log_group=str((facts.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"),
         reserved=(told.get("Concurrency") or {}).get("ReservedConcurrentExecutions"),
     )

@@ -6,6 +6,7 @@ Calls:      everything in this folder.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +21,19 @@ from cloudexec.testing.pocket.server.awslambda.pool import Pool, make_root
 from cloudexec.testing.pocket.server.awslambda.records import LogBook, Tally
 from cloudexec.testing.pocket.server.faults import FaultBook
 from cloudexec.testing.pocket.server.moto import Moto
-from cloudexec.testing.pocket.server.requests import Answer, Request
+from cloudexec.testing.pocket.server.requests import Answer, Request, json_answer
 from cloudexec.testing.pocket.server.sqs import Sqs
 from cloudexec.testing.pocket.settings import PocketSettings
 
 FUNCTION_PATH: Final = re.compile(r"/[\d-]+/functions/(?P<name>[^/]+)/?")
+TELL_CONFIGURATION: Final = (
+    "CreateFunction",
+    "GetFunction",
+    "GetFunctionConfiguration",
+    "ListFunctions",
+    "UpdateFunctionCode",
+    "UpdateFunctionConfiguration",
+)
 INVOKE_PATH: Final = re.compile(r"/[\d-]+/functions/(?P<name>.+)/invocations/?")
 
 
@@ -101,6 +110,8 @@ class Lambdas:
 
     def _by_moto(self, request: Request) -> Answer:
         answer = self._moto.answer(request)
+        if answer.ok and request.operation in TELL_CONFIGURATION:
+            answer = self._add_logging(request, answer)
         found = FUNCTION_PATH.fullmatch(request.path)
         if found is None or not answer.ok:
             return answer
@@ -111,8 +122,20 @@ class Lambdas:
             if not qualifier:
                 arn = function_arn(name, request.region)
                 self._control.forget_function(arn)
+                self._functions.log_to(arn, None)
                 self._pool.retire(arn)
         return answer
+
+    def _add_logging(self, request: Request, answer: Answer) -> Answer:
+        """The answer with each function's LoggingConfig; what the request sets is kept."""
+        told = json.loads(answer.body)
+        wanted = request.json().get("LoggingConfig") if request.method != "GET" else None
+        if wanted:
+            self._functions.log_to(function_arn(str(told["FunctionName"]), request.region), wanted)
+        for facts in told.get("Functions") or [told.get("Configuration", told)]:
+            if "FunctionName" in facts:
+                facts["LoggingConfig"] = self._functions.logging_of(str(facts["FunctionName"]), request.region)
+        return json_answer(told, status=answer.status)
 
     # --- from outside --------------------------------------------------------------------------
 
@@ -137,6 +160,7 @@ class Lambdas:
         self._events.forget()
         self._pool.empty()
         self._control.forget()
+        self._functions.forget()
         self._launching.forget()
         self._log.forget()
         self._tally.forget()
