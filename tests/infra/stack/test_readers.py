@@ -88,7 +88,8 @@ def test_options_are_read_from_what_print_gave_too():
 
 
 def event(name: str, status: str, reason: str = "", kind: str = "AWS::S3::Bucket") -> Event:
-    return Event(id=f"{name}-{status}", logical_id=name, physical_id=f"my-{name}", kind=kind, status=status, reason=reason)
+    said = {"logical_id": name, "physical_id": f"my-{name}", "kind": kind, "status": status, "reason": reason}
+    return Event(id=f"{name}-{status}", **said)
 
 
 STACK = "AWS::CloudFormation::Stack"
@@ -139,7 +140,7 @@ DENIED = "User: arn:aws:iam::1:user/x is not authorized to perform: iam:CreateRo
         ("AWS::ECS::Cluster", "Access Denied", "`cloudexec policy setup`"),
         ("AWS::ECS::Cluster", "Unable to assume the service linked role.", "create-service-linked-role"),
         ("AWS::Logs::LogGroup", "/cloudexec/a already exists", "delete-log-group --log-group-name my-name`"),
-        ("AWS::ECR::Repository", "already exists in the registry", "delete-repository --repository-name my-name --force`"),
+        ("AWS::ECR::Repository", "already exists in the registry", "--repository-name my-name --force`"),
         ("AWS::Lambda::Function", "cloudexec-worker already exists", "another name with --stack"),
         ("AWS::EC2::VPC", "The maximum number of VPCs has been reached.", "--network default"),
         ("AWS::EC2::InternetGateway", "The maximum number of internet gateways", "Service Quotas"),

@@ -94,7 +94,7 @@ def fetch_or_leave(bucket: str, key: str, region: str, archive: str) -> None:
                 f"cloudexec: the code of this worker, s3://{bucket}/{key}, cannot be fetched: {what}. Does the subnet "
                 "have a way to S3, and may the task role read it? `cloudexec doctor` looks; `cloudexec up` uploads it."
             )
-        time.sleep(min(8.0, 0.25 * 2**attempt))
+        time.sleep(min(8.0, float(os.environ.get("CLOUDEXEC_BUNDLE_PAUSE_S") or 0.25) * 2**attempt))
 
 
 def unpack(archive: str, home: str) -> None:

@@ -77,14 +77,14 @@ def install(packages: Sequence[str], requirements: Path | None, *, python: str, 
 def _tool(python: str, arch: str) -> list[str]:
     """The words of pip, else of uv, up to what is to be installed."""
     if importlib.util.find_spec("pip") is not None:
-        words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
+        words = [sys.executable, "-m", "pip", "install", "--no-compile", "--disable-pip-version-check"]
         words += ["--no-input", "--only-binary=:all:", "--implementation", "cp", "--python-version", python]
         for tag in platforms(python, arch):
             words += ["--platform", tag]
         return words
     if uv := shutil.which("uv"):
         target = f"{ARCHITECTURES[arch]}-manylinux_2_{28 if newest_glibc(python) > 28 else 17}"
-        words = [uv, "pip", "install", "--quiet", "--only-binary", ":all:"]
+        words = [uv, "pip", "install", "--only-binary", ":all:"]
         return [*words, "--python-version", python, "--python-platform", target]
     what = "packages are fetched by pip or uv, and this Python has neither"
     raise SettingsError(what, remedy=f"{sys.executable} -m ensurepip, or install uv")
@@ -101,8 +101,8 @@ _NONE_FITS: Final = re.compile(r"(?:No matching distribution found for|requireme
 
 def explained(output: str, python: str, arch: str) -> SettingsError:
     """What pip or uv complains of, in a sentence."""
-    lines = [line.removeprefix("ERROR: ").strip() for line in output.splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("WARNING", "[notice]", "Looking in"))]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines
     if _UNREACHABLE.search(output):
         what = "the package index cannot be reached"
         return SettingsError(f"{what}: {_shortened(said)}", remedy="check the connection, the proxy, `pip config list`")
