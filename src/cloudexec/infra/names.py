@@ -16,7 +16,7 @@ PREFIX: Final = "cloudexec"  # of keys in the bucket, and of what clients make: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Texts to put into an ARN. bucket is a name; cluster, roles, function, log_group, repository, build are ARNs.
+    """Texts to put into an ARN. bucket is a name; cluster, roles, functions, log_group, repository, build are ARNs.
 
     An ARN may end in `*` where nobody knows the rest before the stack is there.
     """
@@ -32,6 +32,7 @@ class Names:
     function_role: str
     build_role: str
     function: str
+    image_function: str  # the function when it is of an image
     log_group: str
     repository: str
     build: str
@@ -61,6 +62,7 @@ def in_template() -> Names:
         build_role="${BuildRole.Arn}",
         # By name, not by GetAtt: rights are there before the function is.
         function="arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-worker",
+        image_function="arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-image",
         log_group="arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/cloudexec/${AWS::StackName}",
         repository="arn:${AWS::Partition}:ecr:${AWS::Region}:${AWS::AccountId}:repository/${AWS::StackName}",
         build="arn:${AWS::Partition}:codebuild:${AWS::Region}:${AWS::AccountId}:project/${AWS::StackName}",
@@ -95,6 +97,7 @@ def concrete(
         function_role=role("FunctionRole"),
         build_role=role("BuildRole"),
         function=arn("lambda", f"function:{stack}-worker"),
+        image_function=arn("lambda", f"function:{stack}-image"),
         log_group=arn("logs", f"log-group:/cloudexec/{stack}"),
         repository=arn("ecr", f"repository/{stack}"),
         build=arn("codebuild", f"project/{stack}"),

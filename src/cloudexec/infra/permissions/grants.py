@@ -148,7 +148,7 @@ _CLIENT: Final = (
             "lambda:GetFunctionConcurrency",
             "lambda:GetFunctionEventInvokeConfig",
         ),
-        on=("{function}", "{function}:*"),
+        on=("{function}", "{function}:*", "{image_function}", "{image_function}:*"),
     ),
     Grant(
         who=Who.CLIENT,

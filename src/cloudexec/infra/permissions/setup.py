@@ -379,7 +379,7 @@ _HANDLED: Final = (
             "lambda:UpdateFunctionConfiguration",
             "lambda:UpdateFunctionEventInvokeConfig",
         ),
-        ("{function}", "{function}:*"),
+        ("{function}", "{function}:*", "{image_function}", "{image_function}:*"),
     ),
     _handled(
         Part.IMAGES,

@@ -44,7 +44,8 @@ def resources(options: StackOptions) -> Shape:
 
     none = ref("AWS::NoValue")
     function: Shape = {
-        "FunctionName": sub("${AWS::StackName}-worker"),
+        # A zip cannot become an image: CloudFormation makes another function, which needs a name of its own.
+        "FunctionName": of_image(sub("${AWS::StackName}-image"), sub("${AWS::StackName}-worker")),
         "Description": "Runs calls of cloudexec's LambdaExecutor",
         "PackageType": of_image("Image", "Zip"),
         "Code": of_image(
