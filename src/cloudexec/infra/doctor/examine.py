@@ -63,7 +63,9 @@ CHECKS: Final = (
 )
 
 
-def examine(place: Place, wanted: Wanted, limit_s: float = LIMIT_S) -> Iterator[Finding]:
+def examine(
+    place: Place, wanted: Wanted, limit_s: float = LIMIT_S, checks: Iterable[Check] = CHECKS
+) -> Iterator[Finding]:
     """Everything that can be found out, in order. Raises nothing that a check meets."""
     scene = Scene(place, wanted)
     local = software.judge_software(software.installed()) + settings.check_settings(scene)
@@ -76,7 +78,7 @@ def examine(place: Place, wanted: Wanted, limit_s: float = LIMIT_S) -> Iterator[
     if not goes_on:
         yield unknown("aws", "nothing else was asked of AWS, because of what failed above", "correct that first")
         return
-    begun = [_Begun(check, scene) for check in CHECKS]
+    begun = [_Begun(check, scene) for check in checks]
     ends_s = time.monotonic() + limit_s
     told: set[tuple[str, str]] = set()
     for each in begun:

@@ -37,6 +37,10 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)
     is_detail: bool = False
 
+    def __post_init__(self) -> None:
+        if self.level is not Level.OK and not self.remedy:
+            raise ValueError(f"nobody is told what to do about: {self.text}")
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         return {

@@ -125,7 +125,9 @@ def _of_lambda(finding: Finding) -> Finding:
 
 def _check_invoke(scene: Scene, request: Mapping[str, Any]) -> list[Finding]:
     try:
-        scene.ask("lambda", "invoke", {**request, "InvocationType": "DryRun"})
+        payload = scene.ask("lambda", "invoke", {**request, "InvocationType": "DryRun"})["Payload"]
+        payload.read()  # it is empty; a connection whose answer nobody reads is never given back
+        payload.close()
     except AwsError as error:
         return [judge_invoke(str(request["FunctionName"]), error)]
     return [detail(SUBJECT, "these credentials may invoke it, says a dry run")]
