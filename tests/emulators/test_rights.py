@@ -20,7 +20,7 @@ NAMES = concrete(account=ACCOUNT, region=REGION, stack="cloudexec")
 
 _NO_CLUSTER = "ministack has no ecs:cluster, and takes the cluster for the resource of RunTask"
 _LOG_NAME = "ministack names a log group without the :* that AWS has at its end"
-# Action -> why ministack cannot show what it is worth. tests/emulators/test_rights_lint.py reads all of them.
+# Action -> why ministack cannot show what it is worth. test_rights_simulated.py asks another judge.
 NOT_TOLD = {
     Who.CLIENT: {
         "ecs:RunTask": _NO_CLUSTER,
