@@ -1,7 +1,7 @@
 """Requests as AWS describes them to IAM (action, resource, condition keys), judged by iam-simulate.
 
-What the emulator cannot tell (test_rights.py, NOT_TOLD), and what CloudFormation asks for set-up, is allowed as the table
-means it, and denied without its row, on other resources, and under other conditions.
+What the emulator cannot tell (test_rights.py, NOT_TOLD), and what CloudFormation asks for set-up, is allowed as the
+table means it, and denied without its row, on other resources, and under other conditions.
 """
 
 from __future__ import annotations
