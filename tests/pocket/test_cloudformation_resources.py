@@ -306,6 +306,45 @@ def seen(stacks):
     }
 
 
+def tags(stacks, ids):
+    """All values that the stack's tag `other` has; None where `stack`, the one before, is left."""
+    session, region = stacks.aws.session(), stacks.aws.settings.region
+
+    def arn(service, rest):
+        return f"arn:aws:{service}:{region}:123456789012:{rest}"
+
+    ec2 = {
+        name: {
+            tag["Key"]: tag["Value"]
+            for tag in session.client("ec2").describe_tags(Filters=[{"Name": "resource-id", "Values": [ids[name]]}])[
+                "Tags"
+            ]
+        }
+        for name in ("Vpc", "Gateway", "Subnet", "Table", "Endpoint", "Group")
+    }
+    ecs, ecr = session.client("ecs"), session.client("ecr")
+    in_lists = {
+        "Bucket": session.client("s3").get_bucket_tagging(Bucket=ids["Bucket"])["TagSet"],
+        "Cluster": ecs.list_tags_for_resource(resourceArn=arn("ecs", f"cluster/{ids['Cluster']}"))["tags"],
+        "Worker": ecs.list_tags_for_resource(resourceArn=ids["Worker"])["tags"],
+        "Role": session.client("iam").list_role_tags(RoleName=ids["Role"])["Tags"],
+        "Repository": ecr.list_tags_for_resource(resourceArn=arn("ecr", f"repository/{ids['Repository']}"))["tags"],
+        "Project": session.client("codebuild").batch_get_projects(names=[ids["Project"]])["projects"][0]["tags"],
+    }
+    found = {
+        name: {tag.get("Key", tag.get("key")): tag.get("Value", tag.get("value")) for tag in listed}
+        for name, listed in in_lists.items()
+    }
+    found["Function"] = session.client("lambda").list_tags(Resource=arn("lambda", f"function:{ids['Function']}"))[
+        "Tags"
+    ]
+    found["Log"] = session.client("logs").list_tags_for_resource(resourceArn=arn("logs", f"log-group:{ids['Log']}"))[
+        "tags"
+    ]
+    found["Queue"] = session.client("sqs").list_queue_tags(QueueUrl=ids["Queue"])["Tags"]
+    return {None if "stack" in each else each.get("other") for each in (*found.values(), *ec2.values())}
+
+
 FIRST = {
     "days": 7,
     "prefix": "jobs/",
@@ -392,6 +431,17 @@ def test_everything_is_made_changed_and_removed(whole):
     assert seen(whole) == LATER
     now = whole.resources()
     assert {name for name in ids if ids[name] != now[name]} == {"Worker"}  # another revision; all else is as it was
+
+    whole.client.update_stack(
+        StackName="s",
+        UsePreviousTemplate=True,
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": "Later", "UsePreviousValue": True}],
+        Tags=[{"Key": "other", "Value": "yours"}],
+    )
+    assert whole.wait("s")["StackStatus"] == "UPDATE_COMPLETE", whole.events()
+    assert whole.resources() == now
+    assert tags(whole, now) == {"yours"}
 
     assert whole.delete()["StackStatus"] == "DELETE_COMPLETE"
     assert {kind: found for kind, found in look(whole.aws).items() if found} == {}
