@@ -7,6 +7,7 @@ JSON:      docs/runs.md tells the fields; what stands there is kept.
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,12 @@ from cloudexec.observe.summary import Durations, RunSummary
 HEADINGS: Final = ("run", "name", "backend", "state", "begun", "done", "failed", "open", "workers", "cost", "who")
 NUMBERS: Final = ("done", "failed", "open", "workers", "cost")
 _MIB: Final = 1 << 20
-_STYLES: Final = ("out", "err")
+_ESCAPES: Final = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")  # colours may stay
+
+
+def plain(text: str) -> str:
+    """Without what a terminal would obey: a summary may be anybody's who can write to the bucket."""
+    return "".join(one if one.isprintable() else "·" for one in text)
 
 
 def shown_usd(usd: float) -> str:
@@ -34,8 +40,8 @@ def who(summary: RunSummary) -> str:
     """Who runs it: user and host, or the end of the identity's ARN."""
     client = summary.client
     if client.user or client.host:
-        return f"{client.user}@{client.host}"
-    return client.arn.rpartition("/")[2]
+        return plain(f"{client.user}@{client.host}")
+    return plain(client.arn.rpartition("/")[2])
 
 
 def list_row(view: RunView) -> Sequence[object]:
@@ -48,7 +54,7 @@ def list_row(view: RunView) -> Sequence[object]:
     begun = f"{shown_moment(summary.begun_s)} ({shown_span(time.time() - summary.begun_s)})"
     return (
         view.run_id,
-        summary.name,
+        plain(summary.name),
         summary.backend,
         view.state,
         begun,
@@ -121,7 +127,7 @@ def run_facts(view: RunView, queues: Mapping[str, Mapping[str, int]]) -> list[tu
         ("cost", f"{shown_usd(cost_of(summary).usd)}, estimated; `cloudexec cost {view.run_id}` has the items"),
         ("what to do", hint(view)),
     ]
-    return [(name, text) for name, text in facts if text]
+    return [(name, plain(text)) for name, text in facts if text]
 
 
 def hint(view: RunView) -> str:
@@ -179,7 +185,7 @@ def shown_durations(durations: Durations) -> str:
 def failure_rows(summary: RunSummary) -> Iterable[Sequence[object]]:
     """Lines of the table of failures: call, name, error, message, worker, attempts."""
     for one in summary.failures:
-        yield one.call, one.name, one.type, one.message, one.worker, one.attempts
+        yield one.call, plain(one.name), plain(one.type), plain(one.message), plain(one.worker), one.attempts
 
 
 def cost_json(cost: RunCost) -> dict[str, Any]:
@@ -203,8 +209,9 @@ def remains_row(remains: Remains) -> Sequence[object]:
 def log_text(line: LogLine, run_id: str) -> str:
     """A line for people: the time, the call or the worker, and what it says."""
     at = time.strftime("%H:%M:%S", time.localtime(line.at_s))
-    if line.text.startswith(run_id + "/"):
-        return f"{at} {line.text[len(run_id) + 1 :]}"
+    said = _ESCAPES.sub("·", line.text)
+    if said.startswith(run_id + "/"):
+        return f"{at} {said[len(run_id) + 1 :]}"
     own = f"{run_id} cloudexec worker: "
-    text = line.text[len(own) :] if line.text.startswith(own) else line.text
-    return f"{at} {line.stream.rpartition('/')[2].rpartition(']')[2][:8]} worker| {text}"
+    text = said[len(own) :] if said.startswith(own) else said
+    return f"{at} {plain(line.stream).rpartition('/')[2].rpartition(']')[2][:8]} worker| {text}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from cloudexec.observe.summary import RunSummary, summary_key
 OLDER_THAN_S: Final = 7 * 86_400.0
 _QUEUE: Final = re.compile(rf"cloudexec-({RUN_ID.pattern})-(?:work|out)")
 _KEYS_AT_ONCE: Final = 1000
+_AT_ONCE: Final = 12  # connections of a client: 16
 
 
 @dataclass(kw_only=True)
@@ -82,15 +84,19 @@ def find_remains(
     described = {entry.run_id: entry.modified_s for entry in home.summaries()}
     folders = set(_folders(home))
     queues = _queues(home, described.keys() | folders)
-    wanted = described.keys() | folders | queues.keys()
-    found = []
-    for one in sorted(wanted & {run_id} if run_id else wanted):
-        if begun_s(one) > now_s - older_than_s:
-            continue  # younger than all that is looked for
-        remains = _remains(home, one, queues.get(one, []), described.get(one), one in folders, older_than_s, summaries)
-        if not remains.is_empty:
-            found.append(remains)
-    return found
+    wanted = folders | queues.keys() | (described.keys() if summaries or run_id else set())
+    # What is younger than all that is looked for is not even looked at.
+    ids = [one for one in sorted(wanted) if begun_s(one) <= now_s - older_than_s and one == (run_id or one)]
+    if not ids:
+        return []
+
+    def look(one: str) -> Remains:
+        return _remains(
+            home, one, queues.get(one, []), described.get(one), one in folders, older_than_s, summaries=summaries
+        )
+
+    with ThreadPoolExecutor(min(_AT_ONCE, len(ids))) as threads:
+        return [remains for remains in threads.map(look, ids) if not remains.is_empty]
 
 
 def _remains(
@@ -100,6 +106,7 @@ def _remains(
     described_s: float | None,
     has_folder: bool,
     older_than_s: float,
+    *,
     summaries: bool,
 ) -> Remains:
     now_s, summary = time.time(), None
