@@ -88,6 +88,7 @@ def at_rest() -> str:
     """What lies somewhere while nothing runs."""
     prices = US_EAST_1
     rows = [
+        ("the code of function and workers, some MB", prices.s3_gb_month, "until `cloudexec down`"),
         ("objects of runs that were not shut down", prices.s3_gb_month, "7 days"),
         ("summaries of runs, some KB each", prices.s3_gb_month, "90 days"),
         ("jobs and their results", prices.s3_gb_month, "30 days"),

@@ -19,7 +19,6 @@ import pytest
 
 from tests.docs.pages import ORDER, ROOT, fences
 
-pytest.importorskip("cloudexec.cli.up")
 PAGE = ROOT / "docs" / "tutorial.md"
 TITLE = re.compile(r'\btitle="([\w.]+)"')
 STEP_LIMIT_S = 60

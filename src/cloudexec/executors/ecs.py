@@ -42,7 +42,7 @@ MAX_WORKERS: Final = 10
 PREFIX: Final = "cloudexec"
 BACKEND: Final = "ecs"
 _LARGER_SHARE: Final = 4  # one in so many workers may be of a larger size
-_Strategy = Sequence[Mapping[str, Any] | ProviderShare]
+Strategy = Sequence[Mapping[str, Any] | ProviderShare]
 
 
 class ECSExecutor(CloudExecutor):
@@ -88,7 +88,7 @@ class ECSExecutor(CloudExecutor):
         spot: bool | None = None,
         on_demand_base: int | None = None,
         fallback: Literal["on_demand", "wait"] | None = None,
-        capacity_provider_strategy: _Strategy | None = None,
+        capacity_provider_strategy: Strategy | None = None,
         launch_type: str | None = None,
         subnets: Sequence[str] | None = None,
         security_groups: Sequence[str] | None = None,
