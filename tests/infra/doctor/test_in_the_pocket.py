@@ -53,7 +53,7 @@ def faults(aws):
 
 
 @pytest.fixture
-def examined(aws, session):
+def examined(aws):
     """What the doctor finds; settings are those of what is ready, unless the test says otherwise."""
 
     def run(
@@ -73,7 +73,7 @@ def examined(aws, session):
         known = {**known, "endpoint_url": aws.endpoint_url, **settings}
         environ = {f"CLOUDEXEC_{name.upper()}": text for name, text in known.items() if text} | NOBODY
         wanted = Wanted(given=given or {}, environ=environ, parts=frozenset(parts), max_workers=max_workers)
-        clients = Clients(session=place_session or session, region=region, endpoint_url=aws.endpoint_url)
+        clients = Clients(session=place_session or aws.session("doctor"), region=region, endpoint_url=aws.endpoint_url)
         try:
             return list(examine(Place(clients, wanted.given.get("stack", "")), wanted, limit_s, checks))
         finally:

@@ -86,7 +86,7 @@ _ASKED: Final = (
         who=Who.SETUP,
         part=Part.COMMON,
         why="to see what is in it, and whether it is there and one's own",
-        actions=("s3:ListBucket", "s3:ListBucketVersions"),
+        actions=("s3:GetBucketVersioning", "s3:ListBucket", "s3:ListBucketVersions"),
         on=(_BUCKET,),
     ),
     Grant(
@@ -96,6 +96,13 @@ _ASKED: Final = (
         actions=("s3:ListAllMyBuckets",),
         optional=True,
         indirect={"s3:ListAllMyBuckets": "only when a bucket refuses"},
+    ),
+    Grant(
+        who=Who.SETUP,
+        part=Part.COMMON,
+        why="`doctor` says whether the account may use the region; it cannot be restricted",
+        actions=("ec2:DescribeRegions",),
+        optional=True,
     ),
     Grant(
         who=Who.SETUP,
