@@ -41,7 +41,10 @@ def policy(
     account: str | None,
     bucket: str | None,
     prefix: str,
-    **where: str | None,
+    profile: str | None,
+    region: str | None,
+    stack: str | None,
+    endpoint_url: str | None,
 ) -> None:
     """Print the rights that WHO needs.
 
@@ -52,7 +55,7 @@ def policy(
                                                      build      CodeBuild, to make images
     """
     principal, parts = Who(who), _parts(Who(who), only)
-    with place_of(**where) as place:
+    with place_of(profile, region, stack, endpoint_url) as place:
         names = _names(place, account, bucket or "", prefix)
     if explain:
         _explain(principal, names, parts)
