@@ -59,7 +59,7 @@ def build_remotely(place: Place, job: Job, say: Say, every_s: float = _EVERY_S) 
 def _follow(place: Place, progress: Progress, say: Say, every_s: float) -> Progress:
     """Look until it is over; phases and lines are told once."""
     told: set[tuple[str, str]] = set()
-    log = _Log(place, say)
+    log = BuildLog(place, say)
     while True:
         progress = read_builds(place.ask("codebuild", "batch_get_builds", {"ids": [progress.id]}), progress.id)
         log.read_on(progress)
@@ -78,7 +78,7 @@ def _line(phase: Phase) -> str:
     return f"{phase.name.lower().replace('_', ' ')}: {phase.status.lower()}{duration}"
 
 
-class _Log:
+class BuildLog:
     """Tells the lines of a build's log as they come."""
 
     def __init__(self, place: Place, say: Say) -> None:
