@@ -66,6 +66,13 @@ def test_every_page_can_be_reached_from_the_navigation(built):
     assert {address_of(page) for page in PAGES} - reached == set()
 
 
+def test_no_page_stands_in_the_navigation_twice():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\n\n")[0]
+    pages = Counter(re.findall(r"[\w./-]+\.md$", navigation, re.MULTILINE))
+    assert len(pages) > 30
+    assert [page for page, count in pages.items() if count > 1] == []
+
+
 def test_every_link_inside_leads_to_a_page_and_an_anchor(site, built):
     names = {page: set(ID.findall(text)) | {"__comments", ""} for page, text in built.items()}
     broken = set()
