@@ -71,7 +71,7 @@ def last_failures(events: Sequence[Event]) -> list[Event]:
     return [event for event in last.values() if event.is_failure]
 
 
-_HANDLER: Final = re.compile(r'Resource handler returned message: "(.*)" \(RequestToken:.*', re.DOTALL)
+_HANDLER: Final = re.compile(r'Resource handler returned message: "(.*)" \(.*', re.DOTALL)
 _ADDITIONS: Final = re.compile(r" ?\((Service: [^()]*|Request ID: [^()]*)\)", re.DOTALL)
 
 

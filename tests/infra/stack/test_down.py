@@ -1,0 +1,197 @@
+"""`cloudexec down`: everything goes that the stack and its runs have made, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cloudexec import ECSExecutor
+from tests.infra.stack.scene import ACCOUNT, BUCKET, OTHER_PYTHON, REGION, Scene
+
+SMALL = ("--only", "lambda", "--python", OTHER_PYTHON)
+BIG = ("--only", "ecs", "--python", OTHER_PYTHON)
+
+
+def up(scene: Scene, *words: str) -> None:
+    said = scene.run("up", "--yes", *words)
+    assert said.code == 0, said.err
+
+
+def test_the_account_is_as_it_was_whatever_lies_in_the_stack(scene: Scene):
+    before = scene.inventory()
+    up(scene, *BIG, "--network", "new", "--builds")
+    found, s3 = scene.resources(), scene.client("s3")
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    for n in range(3):
+        s3.put_object(Bucket=BUCKET, Key="cloudexec/runs/r-1/blobs/x", Body=b"1" * n)
+    s3.put_object(Bucket=BUCKET, Key="holiday.jpg", Body=b"1")
+    s3.delete_object(Bucket=BUCKET, Key="holiday.jpg")  # a mark, and a version
+    sqs = scene.client("sqs")
+    sqs.create_queue(QueueName="cloudexec-r-1-work", tags={"cloudexec:run": "r-1"})
+    role = scene.client("iam").get_role(RoleName=found["TaskRole"])["Role"]["Arn"]
+    container = {"name": "worker", "image": "mine:1", "memory": 512}
+    scene.client("ecs").register_task_definition(
+        family="cloudexec-worker-0123456789abcdef", taskRoleArn=role, containerDefinitions=[container]
+    )
+
+    asked = scene.run("down")
+    assert asked.code == 3
+    for words in (
+        "3 objects of the kind 'runs'",
+        "2 objects of the kind 'other objects'",
+        "1 queues of runs",
+        "1 task definitions of image=",
+        f"Remove stack 'cloudexec' from account {ACCOUNT}, us-east-1? Repeat with --yes to do it.",
+        "Nothing was removed.",
+    ):
+        assert words in asked.text
+    assert scene.status() == "UPDATE_COMPLETE"
+    assert scene.config.exists()
+
+    said = scene.run("down", "--yes")
+    assert said.code == 0, said.err
+    assert scene.inventory() == before
+    assert scene.status() == ""
+    assert not scene.config.exists()
+    again = scene.run("down", "--yes")
+    assert (again.code, "nothing to remove" in again.text) == (0, True)
+
+
+def test_neighbours_of_similar_names_stay(scene: Scene):
+    up(scene, *BIG)
+    up(scene, "--stack", "cloudexec-2", *SMALL)
+    s3, sqs, ecs = scene.client("s3"), scene.client("sqs"), scene.client("ecs")
+    s3.create_bucket(Bucket=f"{BUCKET}-backup")
+    s3.put_object(Bucket=f"{BUCKET}-backup", Key="cloudexec/runs/r-1/run", Body=b"1")
+    s3.put_object(Bucket=BUCKET, Key="cloudexec/runs/r-1/run", Body=b"1")
+    # Of a run in another stack; with a name like ours and no tag; with the tag of another run.
+    sqs.create_queue(QueueName="cloudexec-r-9-work", tags={"cloudexec:run": "r-9"})
+    sqs.create_queue(QueueName="cloudexec-r-1-out")
+    sqs.create_queue(QueueName="cloudexec-r-1-work", tags={"cloudexec:run": "r-2"})
+    container = {"name": "worker", "image": "mine:1", "memory": 512}
+    for family in ("cloudexec-worker-0123456789abcdef", "cloudexec-mine"):
+        ecs.register_task_definition(family=family, containerDefinitions=[container])
+    ecs.create_cluster(clusterName="cloudexec-mine")
+    scene.client("logs").create_log_group(logGroupName="/cloudexec/cloudexec-mine")
+    own = set(scene.resources().values())
+
+    before = scene.inventory()
+    assert scene.run("down", "--yes").code == 0
+    gone = {each.partition(" ")[2] for each in before - scene.inventory()}
+    assert gone == {each for each in own if each in gone} | {"cloudexec"} | {
+        f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/cloudexec"
+    }
+    assert scene.status("cloudexec-2") == "UPDATE_COMPLETE"
+    assert len(s3.list_objects_v2(Bucket=f"{BUCKET}-backup")["Contents"]) == 1
+
+
+def test_it_refuses_while_a_run_is_alive(scene: Scene):
+    up(scene, "--only", "ecs")  # of this Python: something runs
+    with scene.as_shell("client"):
+        quick = {"control_every_s": 0.2, "tell_after_s": 0.05, "beat_every_s": 1.0, "visibility_s": 10.0}
+        executor = ECSExecutor(max_workers=1, tuning=quick)
+        assert executor.submit(pow, 2, 5).result() == 32
+        run_id = executor.run.id
+    said = scene.run("down", "--yes")
+    assert said.code == 3
+    assert f"run {run_id} has workers in cluster" in said.text
+    assert "`cloudexec stop RUN`; --force ends them all" in said.text
+    assert scene.config.exists()
+
+    forced = scene.run("down", "--yes", "--force")
+    assert forced.code == 0, forced.err
+    assert "Stopping 1 workers" in forced.text
+    assert [queue.name for queue in scene.aws.queues()] == []
+    assert [task.state for task in scene.aws.tasks()] == ["STOPPED"]
+    executor.shutdown(wait=False, cancel_futures=True)
+
+
+def test_a_fresh_heartbeat_is_a_run_and_an_old_summary_is_none(scene: Scene):
+    up(scene, *SMALL)
+    s3 = scene.client("s3")
+    s3.put_object(Bucket=BUCKET, Key="cloudexec/summaries/r-1.json", Body=b"{}")
+    s3.put_object(Bucket=BUCKET, Key="cloudexec/runs/r-2/control", Body=b"x")
+    said = scene.run("down", "--yes")
+    assert said.code == 3
+    assert "run r-2 has a client: its heartbeat is fresh" in said.text
+    assert "r-1" not in said.text
+    s3.delete_object(Bucket=BUCKET, Key="cloudexec/runs/r-2/control")
+    assert scene.run("down", "--yes").code == 0
+
+
+def test_a_strangers_task_in_the_cluster_is_not_stopped(scene: Scene):
+    up(scene, "--only", "ecs", "--python", OTHER_PYTHON)
+    ecs, found = scene.client("ecs"), scene.resources()
+    container = {"name": "sleep", "image": "x", "memory": 512, "command": ["sleep", "60"], "essential": True}
+    ecs.register_task_definition(
+        family="theirs",
+        containerDefinitions=[container],
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+    )
+    subnet = scene.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
+    network = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": [found["SecurityGroup"]]}}
+    ecs.run_task(cluster="cloudexec", taskDefinition="theirs", launchType="FARGATE", networkConfiguration=network)
+    said = scene.run("down", "--yes", "--force")
+    assert (said.code, "was not started by cloudexec" in said.text) == (2, True)
+    assert [task.desired for task in scene.aws.tasks()] == ["RUNNING"]
+    assert scene.status() == "UPDATE_COMPLETE"
+
+
+def test_what_cannot_be_removed_is_named_and_the_rest_can_be_repeated(scene: Scene):
+    before = scene.inventory()
+    up(scene, *SMALL)
+    user = scene.client("iam")
+    user.create_user(UserName="ann")
+    policy = scene.resources()["ClientPolicy"]
+    user.attach_user_policy(UserName="ann", PolicyArn=policy)
+    said = scene.run("down", "--yes")
+    assert said.code == 1
+    assert "stack 'cloudexec' is not removed: ClientPolicy (AWS::IAM::ManagedPolicy)" in said.text
+    assert f"aws iam list-entities-for-policy --policy-arn {policy}" in said.text
+    assert scene.status() == "DELETE_FAILED"
+    user.detach_user_policy(UserName="ann", PolicyArn=policy)
+    assert scene.run("down", "--yes").code == 0
+    assert scene.inventory() == before
+
+
+def test_the_bucket_can_be_kept(scene: Scene):
+    before = scene.inventory()
+    up(scene, *SMALL)
+    said = scene.run("down", "--yes", "--keep-bucket")
+    assert said.code == 0, said.err
+    assert f"Kept: bucket {BUCKET} with 2 objects" in said.text
+    assert f"aws s3 rb s3://{BUCKET} --force" in said.text
+    assert scene.inventory() - before == {f"bucket {BUCKET}"}
+    assert len(scene.aws.objects(BUCKET)) == 2
+    assert f"has a bucket '{BUCKET}' already" in scene.run("up", "--yes", *SMALL).text
+
+
+@pytest.mark.parametrize("state", ["CREATE_FAILED", "REVIEW_IN_PROGRESS"])
+def test_half_a_stack_goes_too(scene: Scene, state: str):
+    before = scene.inventory()
+    client = scene.client("cloudformation")
+    text = json.dumps(json.loads(scene.run("up", "--print", "--format", "json", *SMALL).out))
+    more = {
+        "StackName": "cloudexec",
+        "TemplateBody": text,
+        "Capabilities": ["CAPABILITY_IAM"],
+        "Parameters": [{"ParameterKey": "BucketName", "ParameterValue": BUCKET}],
+        "Tags": [{"Key": "cloudexec:stack", "Value": "cloudexec"}],
+    }
+    if state == "CREATE_FAILED":
+        scene.aws.faults.fail_resource("FunctionRole")
+        client.create_stack(**more, OnFailure="DO_NOTHING")
+        waiter = client.get_waiter("stack_create_complete")
+        with pytest.raises(Exception, match="CREATE_FAILED"):
+            waiter.wait(StackName="cloudexec", WaiterConfig={"Delay": 0.1})
+    else:
+        client.create_change_set(**more, ChangeSetName="x", ChangeSetType="CREATE")
+    assert scene.status() == state
+    said = scene.run("down", "--yes")
+    assert said.code == 0, said.err
+    assert scene.status() == ""
+    assert scene.inventory() == before
