@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from cloudexec.cli.main import run
+from tests.specs.executors import pocket
+
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 ACCOUNT = ["--account", "123456789012", "--region", "eu-west-1"]
-NOBODY = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CLOUDEXEC_"))}
-NOBODY |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "CLOUDEXEC_CONFIG": os.devnull}
 
 
-def cloudexec(*words, env=None):
-    """Exit code, stdout, stderr of the program."""
-    command = [sys.executable, "-m", "cloudexec.cli", *words]
-    done = subprocess.run(command, env=env or NOBODY, capture_output=True, text=True, timeout=30, check=False)
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def cloudexec(monkeypatch, capsys):
+    """Run the program's words as somebody without credentials, or with an environment: exit code, stdout, stderr."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "CLOUDEXEC_"))]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "CLOUDEXEC_CONFIG"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    def go(*words, env=None):
+        for name, value in (env or {}).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        return run(words), *capsys.readouterr()
+
+    return go
 
 
 def documents(text):
@@ -39,7 +49,7 @@ def actions(document):
     return {action for each in listed for action in ([each] if isinstance(each, str) else each)}
 
 
-def test_nobody_gets_a_policy_without_a_request_and_hears_that_it_has_patterns():
+def test_nobody_gets_a_policy_without_a_request_and_hears_that_it_has_patterns(cloudexec):
     code, out, err = cloudexec("policy", "client", *ACCOUNT)
     (document,) = documents(out)
     assert code == 0
@@ -49,7 +59,7 @@ def test_nobody_gets_a_policy_without_a_request_and_hears_that_it_has_patterns()
     assert "Nothing was asked of AWS" in err
 
 
-def test_a_policy_for_one_backend_with_other_names():
+def test_a_policy_for_one_backend_with_other_names(cloudexec):
     names = ["--stack", "team", "--bucket", "ours", "--prefix", "x"]
     (document,) = documents(cloudexec("policy", "client", *ACCOUNT, "--only", "lambda", *names)[1])
     assert "arn:aws:s3:::ours/x/runs/*" in json.dumps(document)
@@ -57,7 +67,7 @@ def test_a_policy_for_one_backend_with_other_names():
     assert not any(action.startswith("ecs:") for action in actions(document))
 
 
-def test_what_is_too_long_is_printed_as_several_or_one_by_one():
+def test_what_is_too_long_is_printed_as_several_or_one_by_one(cloudexec):
     _, out, err = cloudexec("policy", "setup", *ACCOUNT)
     several = documents(out)
     assert f"{len(several)} policies" in err
@@ -68,13 +78,13 @@ def test_what_is_too_long_is_printed_as_several_or_one_by_one():
     assert (code, "there is no document 9" in err) == (2, True)
 
 
-def test_in_china_arns_are_those_of_china():
+def test_in_china_arns_are_those_of_china(cloudexec):
     out = cloudexec("policy", "task", "--account", "123456789012", "--region", "cn-north-1")[1]
     assert "arn:aws-cn:s3:::cloudexec-123456789012-cn-north-1/" in out
     assert "arn:aws:" not in out
 
 
-def test_reasons_are_printed_for_people():
+def test_reasons_are_printed_for_people(cloudexec):
     out = cloudexec("policy", "task", *ACCOUNT, "--explain")[1]
     assert "to take calls\n  may  sqs:ReceiveMessage\n       sqs:DeleteMessage\n" in out
     assert "  if   s3:prefix StringLike cloudexec/runs/*\n" in out
@@ -91,31 +101,45 @@ def test_reasons_are_printed_for_people():
         ),
     ],
 )
-def test_what_cannot_be_told_says_why_and_what_to_do(words, what):
+def test_what_cannot_be_told_says_why_and_what_to_do(cloudexec, words, what):
     code, out, err = cloudexec("policy", *words)
     assert code in (1, 2)
     assert (out, what in err, "what to do:" in err) == ("", True, True), err
 
 
-def test_a_stack_tells_the_names_of_its_roles_and_one_that_is_not_there_is_told(pocket_aws):
-    env = {**os.environ, **pocket_aws.env_of("client")}
-    code, out, err = cloudexec("policy", "client", env=env)
-    assert (code, "No stack 'cloudexec' can be seen" in err) == (0, True)
-    assert "role/cloudexec-TaskRole-*" in out
+@pytest.fixture
+def aws():
+    """The pocket AWS that other tests use, too."""
+    return pocket()
 
+
+@pytest.fixture
+def stack(aws):
+    """The name of a stack with one role."""
     trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
     role = {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]}}
     template = json.dumps({"Resources": {"TaskRole": {"Type": "AWS::IAM::Role", "Properties": role}}})
-    clients = pocket_aws.session().client("cloudformation")
-    clients.create_stack(StackName="cloudexec", TemplateBody=template, Capabilities=["CAPABILITY_IAM"])
-    clients.get_waiter("stack_create_complete").wait(StackName="cloudexec", WaiterConfig={"Delay": 0.1})
-    code, out, err = cloudexec("policy", "client", env=env)
-    pocket_aws.reset()
+    client = aws.session().client("cloudformation")
+    client.create_stack(StackName="has-a-role", TemplateBody=template, Capabilities=["CAPABILITY_IAM"])
+    client.get_waiter("stack_create_complete").wait(StackName="has-a-role", WaiterConfig={"Delay": 0.1})
+    yield "has-a-role"
+    client.delete_stack(StackName="has-a-role")
+    client.get_waiter("stack_delete_complete").wait(StackName="has-a-role", WaiterConfig={"Delay": 0.1})
+    client.close()
+
+
+def test_a_stack_tells_the_names_of_its_roles_and_one_that_is_not_there_is_told(aws, stack, cloudexec):
+    env = {name: value for name, value in aws.env_of("client").items() if name.startswith("AWS_")}
+    code, out, err = cloudexec("policy", "client", "--stack", stack, env=env)
     assert (code, err) == (0, "")
-    assert re.search(r'role/cloudexec-TaskRole-\w{6,}"', out)
+    assert re.search(r'role/has-a-role-TaskRole-\w{6,}"', out)
+
+    code, out, err = cloudexec("policy", "client", "--stack", "nowhere", env=env)
+    assert (code, "No stack 'nowhere' can be seen" in err) == (0, True)
+    assert "role/nowhere-TaskRole-*" in out
 
 
-def test_the_commands_of_the_page_do_what_it_says(tmp_path):
+def test_the_commands_of_the_page_do_what_it_says(cloudexec):
     (block,) = [text for text in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) if "--account" in text]
     for line in block.strip().splitlines():
         words = line.partition("#")[0].partition(">")[0].split()[1:]
