@@ -75,7 +75,8 @@ def test_programs_get_one_document_and_the_same_exit_code(doctor, faults):
     assert told["summary"]["failed"] == 0
     assert told["summary"]["ok"] == sum(one["level"] == "ok" for one in told["findings"])
     (width,) = [one for one in told["findings"] if one["subject"] == "width" and "workers" in one["facts"]]
-    assert (width["level"], width["facts"]["workers"], width["facts"]["fit"]) == ("warning", 5000, 64)
+    assert (width["level"], width["facts"]["workers"]) == ("warning", 5000)
+    assert width["facts"]["fit"] == width["facts"]["vcpus_quota"] < 5000
     faults.error("ExpiredToken", "over", status=403, service="sts")
     code, text = doctor("--json")
     assert code == 1

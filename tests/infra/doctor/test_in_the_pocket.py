@@ -3,7 +3,9 @@
 The account stays as it is; what is broken is a setting, a fault, or put right again at the test's end.
 """
 
+import json
 import os
+import sys
 import time
 
 import boto3
@@ -14,8 +16,11 @@ from cloudexec.infra.doctor.examine import CHECKS, Check, examine
 from cloudexec.infra.doctor.findings import Level, ok
 from cloudexec.infra.doctor.scene import Scene, Wanted
 from cloudexec.infra.place import Place
+from cloudexec.infra.template.build import template
+from cloudexec.infra.template.options import STACK_TAG, StackOptions
 from tests.specs.executors import pocket
 
+PYTHON = "{}.{}".format(*sys.version_info[:2])
 NOBODY = {"CLOUDEXEC_CONFIG": os.devnull}
 
 
@@ -30,6 +35,12 @@ def aws():
 @pytest.fixture(scope="module")
 def session(aws):
     return aws.session()
+
+
+@pytest.fixture(scope="module")
+def doctors_session(aws):
+    """One for all tests, because each reads the descriptions of services anew; its requests are counted as a doctor's."""
+    return aws.session("doctor")
 
 
 @pytest.fixture
@@ -53,7 +64,7 @@ def faults(aws):
 
 
 @pytest.fixture
-def examined(aws):
+def examined(aws, doctors_session):
     """What the doctor finds; settings are those of what is ready, unless the test says otherwise."""
 
     def run(
@@ -73,7 +84,7 @@ def examined(aws):
         known = {**known, "endpoint_url": aws.endpoint_url, **settings}
         environ = {f"CLOUDEXEC_{name.upper()}": text for name, text in known.items() if text} | NOBODY
         wanted = Wanted(given=given or {}, environ=environ, parts=frozenset(parts), max_workers=max_workers)
-        clients = Clients(session=place_session or aws.session("doctor"), region=region, endpoint_url=aws.endpoint_url)
+        clients = Clients(session=place_session or doctors_session, region=region, endpoint_url=aws.endpoint_url)
         try:
             return list(examine(Place(clients, wanted.given.get("stack", "")), wanted, limit_s, checks))
         finally:
@@ -186,6 +197,61 @@ def test_a_subnet_without_a_route(examined, service):
         ec2.delete_vpc(VpcId=vpc)
     assert any("no route leads out" in text for text in texts)
     assert any("is not of the subnets' VPC" in text for text in texts)  # the security group
+
+
+@pytest.fixture
+def stack(aws, service):
+    """Makes a stack of this template, and removes it."""
+    client = service("cloudformation")
+    names = []
+
+    def settled(name):
+        for _ in range(500):
+            (state,) = [one for one in aws.stacks() if one.name == name][-1:]
+            if not state.status.endswith("_IN_PROGRESS"):
+                return state.status
+            time.sleep(0.02)
+        raise TimeoutError(f"stack {name} is {state.status}")
+
+    def make(name, document):
+        names.append(name)
+        client.create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(document),
+            Parameters=[{"ParameterKey": "BucketName", "ParameterValue": f"{name}-123456789012"}],
+            Capabilities=["CAPABILITY_IAM"],
+            Tags=[{"Key": STACK_TAG, "Value": name}],
+            OnFailure="ROLLBACK",
+        )
+        return settled(name)
+
+    yield make
+    for name in names:
+        client.delete_stack(StackName=name)
+        settled(name)
+
+
+def test_a_stack_as_up_leaves_it_when_it_is_interrupted(examined, stack):
+    assert stack("half", template(StackOptions(ecs=False, python=PYTHON))) == "CREATE_COMPLETE"
+    findings = examined(given={"stack": "half"}, parts=["lambda"])
+    assert said(findings, Level.FAILED, "stack") == ["stack half is half made: it has no function yet"]
+    assert said(findings, Level.WARNING, "stack") == []  # its template is today's
+
+
+def test_a_stack_of_other_hands_and_another_python(examined, stack):
+    document = template(StackOptions(ecs=False, python="3.9")) | {"Description": "changed by hand"}
+    assert stack("other", document) == "CREATE_COMPLETE"
+    findings = examined(given={"stack": "other"}, parts=["lambda"])
+    assert any("runs Python 3.9" in text for text in said(findings, Level.FAILED, "stack"))
+    assert any("was changed by hand" in text for text in said(findings, Level.WARNING, "stack"))
+
+
+def test_a_stack_that_never_came_to_be(examined, stack, faults):
+    faults.fail_resource("FunctionRole", reason="no roles today")
+    assert stack("never", template(StackOptions(ecs=False, python=PYTHON))) == "ROLLBACK_COMPLETE"
+    (finding,) = [one for one in examined(given={"stack": "never"}, parts=["lambda"]) if one.subject == "stack"]
+    assert finding.level is Level.FAILED
+    assert finding.remedy == "cloudexec down, then cloudexec up"
 
 
 # --- what AWS refuses -------------------------------------------------------------------------------------
