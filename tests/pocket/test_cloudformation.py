@@ -266,6 +266,31 @@ def test_a_change_set_can_be_deleted_and_its_stack_too(stacks):
     assert stacks.delete()["StackStatus"] == "DELETE_COMPLETE"
 
 
+def test_an_update_makes_change_sets_void_that_were_computed_before(stacks):
+    stacks.create(of({"Log": log(7)}))
+    told = stacks.change_set(of({"Log": log(14)}), kind="UPDATE")
+    stacks.update(of({"Log": log(30)}))
+    again = stacks.client.describe_change_set(ChangeSetName=told["ChangeSetId"])
+    assert again["ExecutionStatus"] == "OBSOLETE"
+    code, message = refused(stacks.client.execute_change_set, ChangeSetName=told["ChangeSetId"])
+    assert (code, message.endswith("[OBSOLETE]")) == ("InvalidChangeSetStatus", True)
+
+
+def test_a_stack_that_rolls_back_can_be_deleted_meanwhile(stacks):
+    stacks.aws.faults.fail_resource("Cluster")
+    stacks.aws.faults.latency("logs", 0.4, operation="DeleteLogGroup")
+    template = of({"Log": LOG, "Cluster": {**CLUSTER, "DependsOn": "Log"}})
+    stack_id = stacks.client.create_stack(StackName="s", TemplateBody=template)["StackId"]
+    stacks.until(
+        lambda: stacks.client.describe_stacks(StackName="s")["Stacks"][0]["StackStatus"],
+        lambda status: status == "ROLLBACK_IN_PROGRESS",
+    )
+    stacks.client.delete_stack(StackName="s")
+    assert stacks.wait(stack_id)["StackStatus"] == "DELETE_COMPLETE"
+    own = [status for name, status in stacks.events(stack_id) if name == "s"]
+    assert own[-2:] == ["DELETE_IN_PROGRESS", "DELETE_COMPLETE"]
+
+
 def test_many_changes_come_in_pages(stacks):
     template = of({f"Log{n}": LOG for n in range(130)})
     asked = {"StackName": "s", "ChangeSetName": "c", "ChangeSetType": "CREATE", "TemplateBody": template}

@@ -14,5 +14,8 @@ Files: reading.py     JSON and YAML with short tags -> a dictionary (pure)
        intrinsics.py  Ref, Fn::Sub and their kin (pure)
        model.py       a template with its parameters: which resources, in which order (pure)
        shapes.py      properties as an API's request wants them (pure, after botocore's model)
+       desk.py        what every operation needs: looking up, reading a request, beginning the work
+       changesets.py  as operations.py, with a look before
+       reasons.py     why a resource failed, in CloudFormation's words (pure)
        stacks.py      what is remembered of a stack: resources, events, change sets
 """

@@ -1,6 +1,6 @@
 """What an update would do to a stack: the `Changes` of a change set. Pure.
 
-Called by:  operations.py.   Calls: model.py.
+Called by:  operations.py, changesets.py.   Calls: model.py.
 
 A reference to what is still to be made has no value yet. As in AWS's change sets, a placeholder stands for it, and
 what depends on it is said to change, dynamically.

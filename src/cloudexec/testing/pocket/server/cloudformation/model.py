@@ -1,6 +1,6 @@
 """A template with its parameters: which resources there are, in which order, and what their properties say. Pure.
 
-Called by:  operations.py, changes.py, work.py.   Calls: intrinsics.py, template.py.
+Called by:  desk.py, changes.py, work.py.   Calls: intrinsics.py, template.py.
 """
 
 from __future__ import annotations

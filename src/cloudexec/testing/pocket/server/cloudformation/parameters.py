@@ -1,6 +1,6 @@
 """What is given for a template's parameters: defaults, previous values, constraints, lists. Pure.
 
-Called by:  operations.py.   Calls: nothing.
+Called by:  template.py, desk.py.   Calls: nothing.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from cloudexec.testing.pocket.server.cloudformation import wire
 from cloudexec.testing.pocket.server.cloudformation.asking import Asker
-from cloudexec.testing.pocket.server.cloudformation.operations import Caller, Operations
+from cloudexec.testing.pocket.server.cloudformation.changesets import ChangeSets
+from cloudexec.testing.pocket.server.cloudformation.desk import Caller, Desk
+from cloudexec.testing.pocket.server.cloudformation.operations import Operations
 from cloudexec.testing.pocket.server.cloudformation.resources import KINDS
 from cloudexec.testing.pocket.server.cloudformation.telling import Operation, Telling
 from cloudexec.testing.pocket.server.cloudformation.work import Tools
@@ -44,19 +46,20 @@ class CloudFormation:
             pause_s=self._pause_s,
             over=self._over,
         )
-        self._operations = Operations(tools)
+        self._desk = Desk(tools)
+        operations, change_sets = Operations(self._desk), ChangeSets(self._desk)
         self._table: dict[str, Operation] = {
-            **Telling(self._operations).table,
-            "CancelUpdateStack": self._operations.cancel_update_stack,
-            "ContinueUpdateRollback": self._operations.continue_update_rollback,
-            "CreateChangeSet": self._operations.create_change_set,
-            "CreateStack": self._operations.create_stack,
-            "DeleteChangeSet": self._operations.delete_change_set,
-            "DeleteStack": self._operations.delete_stack,
-            "ExecuteChangeSet": self._operations.execute_change_set,
-            "RollbackStack": self._operations.rollback_stack,
-            "UpdateStack": self._operations.update_stack,
-            "UpdateTerminationProtection": self._operations.update_termination_protection,
+            **Telling(self._desk).table,
+            "CancelUpdateStack": operations.cancel_update_stack,
+            "ContinueUpdateRollback": operations.continue_update_rollback,
+            "CreateChangeSet": change_sets.create_change_set,
+            "CreateStack": operations.create_stack,
+            "DeleteChangeSet": change_sets.delete_change_set,
+            "DeleteStack": operations.delete_stack,
+            "ExecuteChangeSet": change_sets.execute_change_set,
+            "RollbackStack": operations.rollback_stack,
+            "UpdateStack": operations.update_stack,
+            "UpdateTerminationProtection": operations.update_termination_protection,
         }
 
     def _role_key(self, role_arn: str, region: str) -> str:
@@ -98,11 +101,11 @@ class CloudFormation:
                     for name, record in list(stack.records.items())
                 },
             }
-            for stack in self._operations.stacks
+            for stack in self._desk.stacks
         ]
 
     def end(self) -> None:
         """Stop all work and forget it."""
         self._over.set()
-        self._operations.end()
+        self._desk.end()
         self._begin()

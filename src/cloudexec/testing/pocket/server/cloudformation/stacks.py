@@ -1,6 +1,6 @@
 """What is remembered of a stack: its resources, its events, its change sets.
 
-Called by:  operations.py, work.py.   Calls: nothing.
+Called by:  desk.py, operations.py, changesets.py, telling.py, work.py.   Calls: nothing.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ class Stack:
     token: str = ""  # ClientRequestToken of what happens now
     change_set_id: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
+    lock: threading.RLock = field(default_factory=threading.RLock)  # an end and a deletion may meet
     thread: threading.Thread | None = None
 
     @property
@@ -125,6 +126,12 @@ class Stack:
         self._event(self.name, self.id, STACK_TYPE, status, reason, None)
         # Last, so that who sees it finds the event, too.
         self.status = status
+
+    def ends(self, status: str, reason: str = "") -> None:
+        """The status at the end of some work, unless the stack is being deleted meanwhile."""
+        with self.lock:
+            if not self.cancelled.is_set():
+                self.to(status, reason)
 
     def note(self, record: Record, status: str, reason: str = "", **changes: Any) -> Record:
         """A resource's status; the record as it is from now on."""

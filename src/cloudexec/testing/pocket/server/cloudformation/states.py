@@ -1,6 +1,6 @@
 """What a stack may be asked in which state. Pure.
 
-Called by:  operations.py.   Calls: nothing.
+Called by:  operations.py, changesets.py, desk.py.   Calls: nothing.
 Source:     CloudFormation's user guide, "Understand stack status codes"; the sentences as clients have seen them.
 """
 

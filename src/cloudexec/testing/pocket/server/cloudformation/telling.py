@@ -1,6 +1,6 @@
 """What CloudFormation tells of stacks, change sets and templates.
 
-Called by:  plane.py.   Calls: operations.py, for looking up.
+Called by:  plane.py.   Calls: desk.py, for looking up.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from cloudexec.testing.pocket.server.cloudformation.operations import Caller, Operations, Wanted
+from cloudexec.testing.pocket.server.cloudformation.desk import Caller, Desk, Wanted
 from cloudexec.testing.pocket.server.cloudformation.reading import invalid
 from cloudexec.testing.pocket.server.cloudformation.stacks import ChangeSet, Record, Stack
 from cloudexec.testing.pocket.server.cloudformation.template import Template
@@ -20,8 +20,8 @@ Operation = Callable[[Caller, Wanted], Wanted]
 class Telling:
     """All operations that change nothing."""
 
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self.table: dict[str, Operation] = {
             "DescribeChangeSet": self._describe_change_set,
             "DescribeStackEvents": self._describe_events,
@@ -40,12 +40,12 @@ class Telling:
 
     def _describe_stacks(self, caller: Caller, wanted: Wanted) -> Wanted:
         if wanted.get("StackName"):
-            return {"Stacks": [describe(self._operations.found(str(wanted["StackName"]), caller.region))]}
+            return {"Stacks": [describe(self._desk.found(str(wanted["StackName"]), caller.region))]}
         found = [stack for stack in self._here(caller) if stack.status != "DELETE_COMPLETE"]
         return paged("Stacks", [describe(stack) for stack in reversed(found)], wanted)
 
     def _here(self, caller: Caller) -> list[Stack]:
-        return [stack for stack in self._operations.stacks if stack.region == caller.region]
+        return [stack for stack in self._desk.stacks if stack.region == caller.region]
 
     def _list_stacks(self, caller: Caller, wanted: Wanted) -> Wanted:
         states = wanted.get("StackStatusFilter")
@@ -53,7 +53,7 @@ class Telling:
         return paged("StackSummaries", [_summary(stack) for stack in reversed(found)], wanted)
 
     def _describe_events(self, caller: Caller, wanted: Wanted) -> Wanted:
-        stack = self._operations.find(str(wanted.get("StackName")), caller.region)
+        stack = self._desk.find(str(wanted.get("StackName")), caller.region)
         if stack is None:
             raise invalid(f"Stack [{wanted.get('StackName')}] does not exist")
         return paged("StackEvents", list(reversed(stack.events)), wanted)
@@ -61,7 +61,7 @@ class Telling:
     def _describe_resources(self, caller: Caller, wanted: Wanted) -> Wanted:
         if not wanted.get("StackName"):
             raise invalid("Stack name must be specified")
-        stack = self._operations.found(str(wanted["StackName"]), caller.region)
+        stack = self._desk.found(str(wanted["StackName"]), caller.region)
         named = wanted.get("LogicalResourceId")
         if named and named not in stack.records:
             raise invalid(f"Resource {named} does not exist for stack {stack.name}")
@@ -69,14 +69,14 @@ class Telling:
         return {"StackResources": [{**_resource(stack, each), "Timestamp": each.changed_s} for each in records]}
 
     def _describe_resource(self, caller: Caller, wanted: Wanted) -> Wanted:
-        stack = self._operations.found_for_change(str(wanted["StackName"]), caller.region)
+        stack = self._desk.found_for_change(str(wanted["StackName"]), caller.region)
         record = stack.records.get(str(wanted["LogicalResourceId"]))
         if record is None:
             raise invalid(f"Resource {wanted['LogicalResourceId']} does not exist for stack {stack.name}")
         return {"StackResourceDetail": {**_resource(stack, record), "LastUpdatedTimestamp": record.changed_s}}
 
     def _list_resources(self, caller: Caller, wanted: Wanted) -> Wanted:
-        stack = self._operations.found(str(wanted["StackName"]), caller.region)
+        stack = self._desk.found(str(wanted["StackName"]), caller.region)
         found = []
         for record in list(stack.records.values()):
             told = {**_resource(stack, record), "LastUpdatedTimestamp": record.changed_s}
@@ -86,7 +86,7 @@ class Telling:
     # --- change sets -----------------------------------------------------------------------------
 
     def _describe_change_set(self, caller: Caller, wanted: Wanted) -> Wanted:
-        stack, change_set = self._operations.change_set(wanted, caller.region)
+        stack, change_set = self._desk.change_set(wanted, caller.region)
         told: Wanted = {
             **_about(stack, change_set),
             "Parameters": _parameters(change_set.model.template, dict(change_set.model.texts)),
@@ -100,21 +100,21 @@ class Telling:
         return {**told, **paged("Changes", change_set.changes, wanted)}
 
     def _list_change_sets(self, caller: Caller, wanted: Wanted) -> Wanted:
-        stack = self._operations.found_for_change(str(wanted["StackName"]), caller.region)
+        stack = self._desk.found_for_change(str(wanted["StackName"]), caller.region)
         return paged("Summaries", [_about(stack, each) for each in stack.change_sets.values()], wanted)
 
     # --- templates -------------------------------------------------------------------------------
 
     def _get_template(self, caller: Caller, wanted: Wanted) -> Wanted:
         if wanted.get("ChangeSetName"):
-            _, change_set = self._operations.change_set(wanted, caller.region)
+            _, change_set = self._desk.change_set(wanted, caller.region)
             template = change_set.model.template
         else:
-            template = self._operations.found(str(wanted.get("StackName")), caller.region).model.template
+            template = self._desk.found(str(wanted.get("StackName")), caller.region).model.template
         return {"TemplateBody": template.text, "StagesAvailable": ["Original", "Processed"]}
 
     def _validate(self, caller: Caller, wanted: Wanted) -> Wanted:
-        template = self._operations.template(caller, wanted)
+        template = self._desk.template(caller, wanted)
         parameters = []
         for parameter in template.parameters.values():
             told: Wanted = {"ParameterKey": parameter.name, "NoEcho": parameter.no_echo}
@@ -124,9 +124,9 @@ class Telling:
     def _summarize(self, caller: Caller, wanted: Wanted) -> Wanted:
         stack = None
         if wanted.get("StackName"):
-            stack = self._operations.found(str(wanted["StackName"]), caller.region)
+            stack = self._desk.found(str(wanted["StackName"]), caller.region)
             wanted = {"UsePreviousTemplate": True}
-        template = self._operations.template(caller, wanted, stack)
+        template = self._desk.template(caller, wanted, stack)
         parameters = []
         for parameter in template.parameters.values():
             told: Wanted = {

@@ -1,6 +1,6 @@
 """A template, checked as CloudFormation checks it before it begins anything. Pure.
 
-Called by:  operations.py, model.py.
+Called by:  desk.py, model.py.
 Calls:      reading.py, intrinsics.py, parameters.py; the kinds of resources, for their names.
 """
 

@@ -1,6 +1,6 @@
 """Make, change, roll back and remove a stack: what CloudFormation does after it has answered.
 
-Called by:  operations.py, each method as a thread of its own.   Calls: resources/, asking.py; stacks.py for the record.
+Called by:  desk.py, on a thread of its own.   Calls: resources/, asking.py; stacks.py for the record.
 
 Resources are made level by level, each level after all that it depends on. What is made of one level is begun
 together and carried out one after the other; when one fails, the rest of its level is cancelled, as what AWS makes at
@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +19,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloudexec.testing.pocket.server.cloudformation.model import Model, levels_of
+from cloudexec.testing.pocket.server.cloudformation.reasons import SERVICES, failure, handler_code, handler_message
 from cloudexec.testing.pocket.server.cloudformation.resources.kind import Failed, Job, Kind, Made
 from cloudexec.testing.pocket.server.cloudformation.shapes import Unwanted
 from cloudexec.testing.pocket.server.cloudformation.stacks import Record, Settled, Stack
@@ -30,26 +30,6 @@ log = logging.getLogger(__name__)
 INITIATED: Final = "Resource creation Initiated"
 USER: Final = "User Initiated"
 REPLACES: Final = "Requested update requires the creation of a new physical resource; hence creating one."
-SERVICES: Final = {
-    "codebuild": "CodeBuild",
-    "ec2": "Ec2",
-    "ecr": "Ecr",
-    "ecs": "Ecs",
-    "iam": "Iam",
-    "lambda": "Lambda",
-    "logs": "CloudWatchLogs",
-    "s3": "S3",
-    "sqs": "Sqs",
-}
-# Words in a service's error code -> what CloudFormation calls it.
-HANDLER_CODES: Final = (
-    (("AlreadyExists", "AlreadyOwnedByYou", "ResourceConflict", "Duplicate"), "AlreadyExists"),
-    (("AccessDenied", "UnauthorizedOperation", "AllAccessDisabled"), "AccessDenied"),
-    (("NotFound", "NoSuch", "DoesNotExist"), "NotFound"),
-    (("LimitExceeded", "QuotaExceeded"), "ServiceLimitExceeded"),
-    (("Throttl", "TooManyRequests", "SlowDown"), "Throttling"),
-    (("Validation", "Invalid", "Malformed", "ClientException", "MissingParameter"), "InvalidRequest"),
-)
 
 
 class Over(Exception):
@@ -87,25 +67,25 @@ class Work:
             return  # whoever deletes the stack goes on
         if not failed:
             stack.outputs = self._outputs(stack.model)
-            stack.to("CREATE_COMPLETE")
+            stack.ends("CREATE_COMPLETE")
             return
-        reason = _failure({"create": failed})
+        reason = failure({"create": failed})
         if stack.on_failure == "DO_NOTHING":
-            stack.to("CREATE_FAILED", reason)
+            stack.ends("CREATE_FAILED", reason)
         elif stack.on_failure == "DELETE":
             stack.to("DELETE_IN_PROGRESS", f"{reason}Delete requested by user.")
             self.delete([])
         else:
-            stack.to("ROLLBACK_IN_PROGRESS", f"{reason}Rollback requested by user.")
+            stack.ends("ROLLBACK_IN_PROGRESS", f"{reason}Rollback requested by user.")
             self.roll_back_creation()
 
     def roll_back_creation(self) -> None:
         """From ROLLBACK_IN_PROGRESS on."""
         left = self._remove(list(self._stack.records.values()), policy="RetainExceptOnCreate")
         if left:
-            self._stack.to("ROLLBACK_FAILED", _failure({"delete": left}))
+            self._stack.ends("ROLLBACK_FAILED", failure({"delete": left}))
         else:
-            self._stack.to("ROLLBACK_COMPLETE")
+            self._stack.ends("ROLLBACK_COMPLETE")
 
     def update(self, model: Model, *, keep_failed: bool) -> None:
         """From UPDATE_IN_PROGRESS on. keep_failed: DisableRollback."""
@@ -117,7 +97,7 @@ class Work:
         stack.model = model
         failed = self._make_all(model)
         if failed or stack.cancelled.is_set():
-            reason = _failure(self._sorted_failures(failed)) or USER
+            reason = failure(self._sorted_failures(failed)) or USER
             stack.cancelled.clear()
             if keep_failed:
                 stack.to("UPDATE_FAILED", reason)
@@ -144,7 +124,7 @@ class Work:
                     failed.append(name)
             if failed:
                 stack.leaving.extend(trash)
-                stack.to("UPDATE_ROLLBACK_FAILED", _failure({"update": failed}))
+                stack.to("UPDATE_ROLLBACK_FAILED", failure({"update": failed}))
                 return
         stack.to("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
         kept = {record.physical_id for record in settled.records.values()}
@@ -158,7 +138,7 @@ class Work:
         stack = self._stack
         left = self._remove([*stack.records.values(), *stack.leaving], retained=retained, force=force)
         if left:
-            stack.to("DELETE_FAILED", _failure({"delete": left}))
+            stack.to("DELETE_FAILED", failure({"delete": left}))
         else:
             stack.deleted_s = time.time()
             stack.to("DELETE_COMPLETE")
@@ -447,40 +427,6 @@ class Work:
     def _pause(self) -> None:
         if self._tools.over.wait(self._tools.pause_s):
             raise Over
-
-
-def handler_message(error: ClientError | Failed) -> str:
-    """A refusal as CloudFormation tells it."""
-    if isinstance(error, Failed):
-        what, code = error.message, error.code
-    else:
-        about = error.response["Error"]
-        metadata = error.response.get("ResponseMetadata", {})
-        service = error.response.get("Service") or error.operation_name
-        request_id = metadata.get("RequestId") or uuid.uuid4()
-        status = metadata.get("HTTPStatusCode", 400)
-        where = f"(Service: {service}, Status Code: {status}, Request ID: {request_id})"
-        what = f"{about.get('Message') or about.get('Code')} {where}"
-        code = handler_code(error)
-    return f'Resource handler returned message: "{what}" (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {code})'
-
-
-def handler_code(error: ClientError) -> str:
-    """What CloudFormation calls a service's error."""
-    said = str(error.response["Error"].get("Code"))
-    for words, code in HANDLER_CODES:
-        if any(word in said for word in words):
-            return code
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
-    if status in (403, 404):
-        return "AccessDenied" if status == 403 else "NotFound"
-    return "ServiceInternalError" if status >= 500 else "GeneralServiceException"
-
-
-def _failure(by_verb: Mapping[str, list[str]]) -> str:
-    return "".join(
-        f"The following resource(s) failed to {verb}: [{', '.join(names)}]. " for verb, names in by_verb.items()
-    )
 
 
 def _with(now: Record, declared: Record) -> Record:
