@@ -25,10 +25,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 CONTAINER_FOLDERS = (
     "tests/awslambda/",
+    "tests/cli/test_doctor",
     "tests/commands/test_on_ecs",
     "tests/docs/test_lambda_page",
     "tests/ecs/",
     "tests/examples/",
+    "tests/infra/doctor/test_in_the_pocket",
     "tests/jobs/test_client",
     "tests/jobs/test_end_to_end",
     "tests/pocket/",

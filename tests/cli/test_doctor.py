@@ -96,7 +96,6 @@ def test_what_is_to_be_copied_is_not_broken():
 # --- --run ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.containers
 def test_one_call_runs_on_each_backend_and_leaves_nothing(doctor, aws):
     code, text = doctor("--run", "--json")
     found = {one["subject"]: one for one in json.loads(text)["findings"] if one["facts"].get("first_s")}
@@ -108,7 +107,6 @@ def test_one_call_runs_on_each_backend_and_leaves_nothing(doctor, aws):
     assert [left for left in aws.leftovers() if "/summaries/" not in left] == []
 
 
-@pytest.mark.containers
 def test_a_call_that_fails_is_told_in_the_executors_words(doctor, faults):
     faults.error("AccessDeniedException", "not authorized", status=403, service="lambda", operation="Invoke")
     code, text = doctor("--run", "--only", "lambda", "--json")

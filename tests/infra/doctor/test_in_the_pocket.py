@@ -39,7 +39,7 @@ def session(aws):
 
 @pytest.fixture(scope="module")
 def doctors_session(aws):
-    """One for all tests, because each reads the descriptions of services anew; its requests are counted as a doctor's."""
+    """One for all tests, because each reads the descriptions of services anew. Requests count as a doctor's."""
     return aws.session("doctor")
 
 

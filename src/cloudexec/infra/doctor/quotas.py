@@ -56,7 +56,8 @@ def check_fargate(scene: Scene) -> list[Finding]:
     """What the account may have at once."""
     target = scene.ecs.target
     if target.capacity is Capacity.OWN:
-        return [ok(SUBJECT, f"{scene.n_tasks} workers on capacity of your own: its limits are not known here")]
+        text = f"{scene.n_tasks} workers on capacity of your own: its limits and prices are not known here"
+        return [ok(SUBJECT, text, workers=scene.n_tasks, fit=scene.n_tasks, usd_h=0.0)]
     vcpu, memory_mib = scene.worker_size
     code = SPOT_VCPUS if target.spot else ON_DEMAND_VCPUS
     findings: list[Finding] = []
