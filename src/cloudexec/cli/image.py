@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import click
 
@@ -198,7 +198,7 @@ def build(
     with context.on_disk() as folder:
         wanted = tools.Build(context=str(folder), tag=name, arch=arch, build_args=build_arg, more=options)
         say(f"{found.tool}: building {name}")
-        tools.build(found.tool, wanted, sys.stderr)
+        tools.build(found.tool, wanted, _stderr())
     weight = None
     if is_weighed:
         say("looking at its size")
@@ -206,6 +206,15 @@ def build(
             weight = weigh.weigh(archive)
     _tell(name, tools.image_id(found.tool, name), weight, as_json)
     return 0
+
+
+def _stderr() -> IO[str] | None:
+    """Where a tool tells its progress; None where stderr is no file, as in notebooks."""
+    try:
+        sys.stderr.fileno()
+    except (OSError, ValueError):
+        return None
+    return sys.stderr
 
 
 def local_name(project: Path, arch: str) -> str:
@@ -295,7 +304,7 @@ def push(
         else:
             host = repository.partition("/")[0]
             with tools.credentials(found.tool, host, registry.password_of(place), _of_connections(options)) as auth:
-                tools.push(found.tool, image_name, target, auth, options, sys.stderr)
+                tools.push(found.tool, image_name, target, auth, options, _stderr())
             size = _known_size(place, repository, tag)
     return _used(target, size, outputs, built_for, is_used=is_used, as_json=as_json, yes=yes, **where)
 

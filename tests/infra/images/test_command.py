@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-import tarfile
 
 import pytest
 
 from cloudexec.cli.main import run
 from tests.infra.images.accounts import OUTPUTS, Account
+from tests.infra.images.programs import layer, put_podman
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 
@@ -90,44 +89,11 @@ def test_wrong_settings_end_with_code_2_and_a_remedy(project, image, words, said
 # --- build and push, with a program in the tool's place ------------------------------------------
 
 
-def layer():
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        entry = tarfile.TarInfo("usr/bin/gcc")
-        entry.size = 3000
-        archive.addfile(entry, io.BytesIO(bytes(3000)))
-    return target.getvalue()
-
-
-IMAGE_ID = "sha256:" + "0123456789abcdef" * 4
-PODMAN = """#!{python}
-import json, os, sys
-words = sys.argv[1:]
-if words[0] == "info": print("5.0")
-elif words[0] == "save": sys.stdout.buffer.write(open({archive!r}, "rb").read())
-elif words[:2] == ["image", "inspect"]: print("arm64" if "{{{{.Architecture}}}}" in words else {image_id!r})
-else:
-    stdin = sys.stdin.read() if "--password-stdin" in words else ""
-    files = sorted(os.listdir(words[-1])) if words[0] == "build" else []
-    with open({notes!r}, "a") as file: print(json.dumps([words, stdin, files]), file=file)
-    print("STEP 1", file=sys.stderr)
-"""
-
-
 @pytest.fixture
 def podman(tmp_path, monkeypatch):
-    """A podman that notes its words. The function returns them."""
-    archive, notes = tmp_path / "image.tar", tmp_path / "notes"
-    with tarfile.open(archive, "w") as outer:
-        entry = tarfile.TarInfo("1.tar")
-        entry.size = len(layer())
-        outer.addfile(entry, io.BytesIO(layer()))
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    text = PODMAN.format(python=sys.executable, archive=str(archive), notes=str(notes), image_id=IMAGE_ID)
-    (programs / "podman").write_text(text)
-    (programs / "podman").chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs))
+    """A podman that notes its words, and nothing else on the PATH. The function returns them."""
+    monkeypatch.setenv("PATH", str(put_podman(tmp_path)))
+    notes = tmp_path / "notes"
     return lambda: [json.loads(line) for line in notes.read_text().splitlines()]
 
 

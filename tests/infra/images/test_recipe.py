@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -47,6 +49,22 @@ def test_every_image(text):
 def test_the_base_is_the_clients_python(python):
     assert f"ARG BASE=public.ecr.aws/docker/library/python:{python}-slim\n" in text_of(python)
     assert "ARG BASE=my/base:1\n" in text_of(python, base="my/base:1")
+
+
+def test_a_base_that_somebody_has_named_is_asked_for_its_python():
+    assert "the base has Python $found, but the client has 3.13" in text_of(base="my/base:1")
+    assert "$found" not in text_of()
+
+
+@pytest.mark.parametrize(("python", "is_theirs"), [("{}.{}".format(*sys.version_info[:2]), True), ("3.9", False)])
+def test_a_base_with_another_python_ends_the_build(tmp_path, python, is_theirs):
+    (tmp_path / "python").symlink_to(sys.executable)
+    (line,) = [line for line in instructions(text_of(python, base="my/base:1")) if "$found" in line]
+    check = line.removeprefix("RUN ").partition(" && python -m venv")[0]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", check], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if is_theirs else 1)
+    assert ("but the client has 3.9: calls need the same" in done.stderr) is not is_theirs
 
 
 def test_the_clients_cloudexec_and_cloudpickle_come_last():

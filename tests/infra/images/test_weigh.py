@@ -145,6 +145,7 @@ def of(compressed=50 * MB, unpacked=100 * MB, **more):
         pytest.param(of(packages={"jupyterlab": 1}), ["jupyterlab: workers have no use"], id="nobody looks"),
         pytest.param(of(compilers=("gcc-12",)), ["compilers (gcc-12) are left in"], id="nothing to compile"),
         pytest.param(of(packages={"scipy": 90 * MB, "six": 1}), ["largest packages: scipy 90 MB"], id="by name"),
+        pytest.param(of(packages={"botocore": 23 * MB}), [], id="what cloudexec itself needs"),
     ],
 )
 def test_what_slows_a_start(weight, words):

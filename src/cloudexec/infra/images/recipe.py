@@ -191,9 +191,18 @@ def _build(recipe: Recipe) -> list[str]:
     if is_conda:
         lines += _conda()
     else:
-        lines += _run([f"python -m venv --without-pip {HOME}"])
+        lines += _run([*_check_of_base(recipe), f"python -m venv --without-pip {HOME}"])
         lines += _from_uv(recipe) if project.kind == UV else _from_pip(recipe)
     return lines + _own_packages(recipe) + _byte_code()
+
+
+def _check_of_base(recipe: Recipe) -> list[str]:
+    """A base that somebody has named may have another Python; then the build ends, and not each call."""
+    if not recipe.base:
+        return []
+    found = "python -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'"
+    words = f"the base has Python $found, but the client has {recipe.python}: calls need the same"
+    return [f'found="$({found})"', f'if [ "$found" != {recipe.python} ]; then echo "{words}" >&2; exit 1; fi']
 
 
 def _conda() -> list[str]:

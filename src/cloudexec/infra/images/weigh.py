@@ -28,6 +28,7 @@ _LEVEL: Final = 6  # what docker and podman push with
 _PACKAGE: Final = re.compile(r"(?:^|/)site-packages/([A-Za-z0-9_]+)(?:[/.-]|$)")
 _COMPILER: Final = re.compile(r"^usr/bin/(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|gfortran|clang|rustc)(?:-\d+)?$")
 _CUDA: Final = re.compile(r"libtorch_cuda|/nvidia/|libcudnn|libcublas")
+_OURS: Final = ("botocore",)  # cloudexec needs it; nobody can leave it out
 _INTERACTIVE: Final = ("jupyterlab", "notebook", "jupyter_server", "nbconvert")
 
 
@@ -227,7 +228,7 @@ def advice(weight: Weight) -> list[str]:
     if weight.compilers:
         names = ", ".join(weight.compilers[:3])
         said.append(f"compilers ({names}) are left in; what only building needs belongs to --apt-build")
-    heavy = [(name, size) for name, size in weight.packages.items() if size >= _HEAVY_FROM_BYTES]
+    heavy = [one for one in weight.packages.items() if one[1] >= _HEAVY_FROM_BYTES and one[0] not in _OURS]
     if heavy:
         largest = sorted(heavy, key=lambda one: -one[1])[:5]
         said.append("the largest packages: " + ", ".join(f"{name} {megabytes(size)}" for name, size in largest))
