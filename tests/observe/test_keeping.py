@@ -75,18 +75,20 @@ def test_after_somebody_else_has_written_it_the_earlier_client_is_silent(aws, cl
     assert other.read() == theirs
 
 
-def test_a_summary_that_cannot_be_written_is_told_of_once_and_harms_no_call(client, executor, caplog):
+def test_a_summary_that_cannot_be_written_is_told_of_once_and_harms_no_call(aws, client, executor, caplog):
     keeper = SummaryKeeper(
         Recorder(executor.run.id, "ecs"),
-        object_in(client, "there-is-no-such-bucket", executor.run.id),
+        object_in(client, aws.ecs_setup()["bucket"], executor.run.id),
         lambda: executor._core.engine,
         every_s=0.02,
     )
+    denied = aws.faults.error("AccessDenied", status=403, service="s3", operation="PutObject")
     with caplog.at_level(logging.WARNING, logger="cloudexec"):
         keeper.begin()
         assert [executor.submit(abs, -x).result() for x in range(20)] == list(range(20))
         eventually(lambda: caplog.records)
         keeper.end()
+    aws.faults.clear(denied)
     assert [record.message for record in caplog.records if "summary cannot be written" not in record.message] == []
     assert len(caplog.records) == 1
 

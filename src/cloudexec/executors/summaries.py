@@ -24,7 +24,7 @@ from typing import Any, Final
 import cloudexec
 from cloudexec.backends.pull.control import client_name
 from cloudexec.engine.engine import Engine
-from cloudexec.errors import CloudexecError, NoSuchKey, PreconditionFailed, RunDetached, RunTakenOver
+from cloudexec.errors import AwsError, CloudexecError, NoSuchKey, PreconditionFailed, RunDetached, RunTakenOver
 from cloudexec.executors.base import facts_of
 from cloudexec.observe.recorder import Recorder
 from cloudexec.observe.summary import Client, RunSummary, summary_key
@@ -140,9 +140,11 @@ class SummaryKeeper:
         try:
             self._is_ours = self._object.write(summary)
         except CloudexecError as error:
+            is_told_anyway = isinstance(error, AwsError) and error.code == "NoSuchBucket"  # by the run's own objects
             if not self._has_told:
                 self._has_told = True
-                log.warning(
+                log.log(
+                    logging.INFO if is_told_anyway else logging.WARNING,
                     "run %s: its summary cannot be written, `cloudexec runs` will not show it as it is (%s); calls are "
                     "not touched by that",
                     summary.run_id,
