@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,17 @@ def empty_pocket() -> Iterator[PocketAWS]:
         yield aws
 
 
+@pytest.fixture(scope="session")
+def clients() -> Iterator[dict[str, Any]]:
+    """Of boto3, for tests that look and prepare."""
+    made: dict[str, Any] = {}
+    yield made
+    for client in made.values():
+        client.close()
+
+
 @pytest.fixture
-def scene(empty_pocket: PocketAWS, tmp_path: Path) -> Iterator[Scene]:
+def scene(empty_pocket: PocketAWS, tmp_path: Path, clients: dict[str, Any]) -> Iterator[Scene]:
     empty_pocket.reset()
-    yield Scene(empty_pocket, tmp_path)
+    yield Scene(empty_pocket, tmp_path, clients)
     empty_pocket.faults.clear()

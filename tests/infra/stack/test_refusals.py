@@ -1,11 +1,11 @@
-"""What stands in the way of `up` and `down`: credentials, rights, regions, names. Each ends in a sentence with a remedy."""
+"""What stands in the way of `up` and `down`, from credentials to names: each ends in a sentence with a remedy."""
 
 from __future__ import annotations
 
 import pytest
 import tomlkit
 
-from tests.infra.stack.scene import BUCKET, OTHER_PYTHON, Scene, Said
+from tests.infra.stack.scene import BUCKET, OTHER_PYTHON, Said, Scene
 
 SMALL = ("--only", "lambda", "--python", OTHER_PYTHON)
 NOBODY = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}
