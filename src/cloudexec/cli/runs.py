@@ -36,7 +36,7 @@ from cloudexec.cli.runviews import (
 )
 from cloudexec.cli.show import confirmed, print_json, print_table, say
 from cloudexec.cli.spans import Moment, Span
-from cloudexec.errors import AwsError, CloudexecError, RunMissing, SettingsError
+from cloudexec.errors import CloudexecError, RunMissing, SettingsError
 from cloudexec.executors import runkeys
 from cloudexec.executors.ecs import ECSExecutor
 from cloudexec.infra.runs.cleaning import OLDER_THAN_S, find_remains, remove
@@ -121,13 +121,10 @@ def show(run: str, as_json: bool, **where: Any) -> None:
 def _view(home: RunsHome, said: str) -> RunView:
     """Errors: RunMissing, WireError, AwsError."""
     run_id = home.find(said)
-    try:
-        reply = home.place.ask("s3", "head_object", {**home.owner, "Key": summary_key(home.prefix, run_id)})
-    except AwsError as error:
-        if error.status == 404:
-            raise home.missing(said) from None
-        raise
-    return view(home, SummaryEntry(run_id, reply["LastModified"].timestamp()))
+    found, _ = home.entry(summary_key(home.prefix, run_id))
+    if found is None:
+        raise home.missing(said)
+    return view(home, SummaryEntry(run_id, found["LastModified"].timestamp()))
 
 
 def _summary(found: RunView) -> RunSummary:
@@ -348,10 +345,4 @@ def _stale_keys(home: RunsHome, run_id: str, older_than_s: float, kept: set[str]
 
 
 def _has_record(home: RunsHome, run_id: str) -> bool:
-    try:
-        home.place.ask("s3", "head_object", {**home.owner, "Key": home.run_prefix(run_id) + "run"})
-    except AwsError as error:
-        if error.status == 404:
-            return False
-        raise
-    return True
+    return home.entry(home.run_prefix(run_id) + "run")[0] is not None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -78,6 +79,16 @@ class RunsHome:
             if not page.get("IsTruncated"):
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    def entry(self, key: str) -> tuple[Mapping[str, Any] | None, float]:
+        """What a listing tells of one object, None without it; and what time S3 has. Errors: AwsError.
+
+        A listing, because HEAD answers 403 instead of 404 to whoever may list some prefixes only.
+        """
+        reply = self.place.ask("s3", "list_objects_v2", {**self.owner, "Prefix": key, "MaxKeys": 1})
+        found = next((one for one in reply.get("Contents") or () if one["Key"] == key), None)
+        said = (reply.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
+        return found, parsedate_to_datetime(said).timestamp() if said else time.time()
 
     def read(self, run_id: str) -> RunSummary:
         """Errors: RunMissing, WireError if it is damaged, AwsError."""

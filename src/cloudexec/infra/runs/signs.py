@@ -1,6 +1,6 @@
 """Whether a run is alive: asked of what cannot lie, and put into one word.
 
-Called by: listing.py, stopping.py, cleaning.py.   Calls: Place, for one HEAD and, on ECS, one ListTasks a run.
+Called by: listing.py, stopping.py, cleaning.py.   Calls: Place, for one listing and, on ECS, one ListTasks a run.
 Signs:     the age of the control object, which a living client writes every 20 s at the latest; tasks; on the
            client's own machine, whether its process is there. A Lambda run without long calls has no control object:
            then the age of its summary counts, which is written every five minutes at the latest.
@@ -8,12 +8,10 @@ Signs:     the age of the control object, which a living client writes every 20 
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from cloudexec.backends.pull.control import is_dead_here
-from cloudexec.errors import AwsError, NoSuchKey
+from cloudexec.errors import AwsError
 from cloudexec.infra.runs.home import RunsHome
 from cloudexec.observe.summary import RunSummary
 
@@ -72,15 +70,8 @@ def look(home: RunsHome, summary: RunSummary, modified_s: float) -> Signs:
 
 def control_age(home: RunsHome, run_id: str) -> tuple[float | None, float]:
     """The age of a run's control object, None without one; and what time S3 has. Errors: AwsError."""
-    key = home.run_prefix(run_id) + "control"
-    try:
-        reply = home.place.ask("s3", "head_object", {**home.owner, "Key": key})
-    except AwsError as error:
-        if isinstance(error, NoSuchKey) or error.status == 404:
-            return None, datetime.now(timezone.utc).timestamp()
-        raise
-    now_s = _date_of(reply)
-    return max(0.0, now_s - reply["LastModified"].timestamp()), now_s
+    found, now_s = home.entry(home.run_prefix(run_id) + "control")
+    return (None if found is None else max(0.0, now_s - found["LastModified"].timestamp())), now_s
 
 
 def tasks_of(home: RunsHome, run_id: str, cluster: str) -> list[str]:
@@ -100,8 +91,3 @@ def count_tasks(home: RunsHome, summary: RunSummary) -> int | None:
         if error.code == "ClusterNotFoundException":
             return 0
         return None
-
-
-def _date_of(reply: Any) -> float:
-    said = (reply.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
-    return parsedate_to_datetime(said).timestamp() if said else datetime.now(timezone.utc).timestamp()

@@ -18,10 +18,10 @@ from typing import Final
 from cloudexec.backends.ecs.requests import stop_task_request
 from cloudexec.backends.pull.control import client_name
 from cloudexec.backends.pull.home import HOME_TAG, RUN_TAG
-from cloudexec.errors import AwsError, RunMissing
+from cloudexec.errors import AwsError
 from cloudexec.infra.runs.home import RunsHome
 from cloudexec.infra.runs.signs import tasks_of
-from cloudexec.observe.summary import RunSummary
+from cloudexec.observe.summary import RunSummary, summary_key
 
 KINDS: Final = ("work", "out")
 _ABSENT: Final = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue")
@@ -41,10 +41,10 @@ class StopReport:
 def force_stop(home: RunsHome, run_id: str, *, cluster: str = "", who: str = "") -> StopReport:
     """End a run. cluster: where its tasks are, if its summary does not say it. Errors: AwsError and its kin."""
     report = StopReport(run_id=run_id)
-    try:
+    summary, etag = None, ""
+    if home.entry(summary_key(home.prefix, run_id))[0] is not None:
         summary, etag = home.read_version(run_id)
-    except RunMissing:
-        summary, etag = None, ""
+    else:
         report.notes.append("it has no summary: only what bears its id was looked for")
     runs = (run_id, *(summary.larger_runs if summary is not None else ()))
     for one in runs:
@@ -84,14 +84,10 @@ def mark_stopped(home: RunsHome, summary: RunSummary, etag: str, who: str) -> bo
 
 def remove_control(home: RunsHome, run_id: str) -> bool:
     """Whether there was one. Errors: AwsError."""
-    request = {**home.owner, "Key": home.run_prefix(run_id) + "control"}
-    try:
-        home.place.ask("s3", "head_object", request)
-    except AwsError as error:
-        if error.status == 404:
-            return False
-        raise
-    home.place.ask("s3", "delete_object", request)
+    key = home.run_prefix(run_id) + "control"
+    if home.entry(key)[0] is None:
+        return False
+    home.place.ask("s3", "delete_object", {**home.owner, "Key": key})
     return True
 
 
