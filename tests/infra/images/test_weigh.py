@@ -83,6 +83,14 @@ def test_the_compressed_size_is_what_gzip_makes_of_it(weight):
         assert layer.compressed == pytest.approx(len(gzip.compress(data, 6)), abs=100)
 
 
+def test_of_a_large_layer_a_part_is_compressed_and_the_rest_estimated():
+    random_bytes = random.Random(2).randbytes(1 << 20)
+    data = tar({str(number): random_bytes if number % 3 else bytes(1 << 20) for number in range(17)})
+    (found,) = weigh(io.BytesIO(tar({"a.tar": data}))).layers
+    assert found.unpacked == len(data)
+    assert found.compressed == pytest.approx(len(gzip.compress(data, 6)), rel=0.15)
+
+
 def test_packages_weigh_what_their_folders_hold(weight):
     assert weight.packages == {"numpy": 100_000}
 

@@ -24,6 +24,9 @@ _HEAVY_FROM_BYTES: Final = 20_000_000
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _LEAST_TAR_BYTES: Final = 1024
+_PIECE_BYTES: Final = 1 << 18
+_EVERY: Final = 4  # gzip takes half a minute for a gigabyte
+_WHOLE_BYTES: Final = 16_000_000
 _LEVEL: Final = 6  # what docker and podman push with
 _PACKAGE: Final = re.compile(r"(?:^|/)site-packages/([A-Za-z0-9_]+)(?:[/.-]|$)")
 _COMPILER: Final = re.compile(r"^usr/bin/(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|gfortran|clang|rustc)(?:-\d+)?$")
@@ -124,34 +127,42 @@ class _Joined(io.RawIOBase):
 
 
 class _Squeezed:
-    """Counts, and compresses, what is read through it."""
+    """Counts what is read through it, and compresses a piece out of `every` (0: none): an estimate for large layers."""
 
-    def __init__(self, stream: IO[bytes] | _Joined) -> None:
+    def __init__(self, stream: IO[bytes] | _Joined, every: int) -> None:
         self._stream = stream
+        self._every = every
         self._squeeze = zlib.compressobj(_LEVEL)
-        self.unpacked = self.compressed = 0
+        self._tried = self._packed = 0
+        self.unpacked = 0
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
+        if self._every and (self.unpacked // _PIECE_BYTES) % self._every == 0:
+            self._tried += len(data)
+            self._packed += len(self._squeeze.compress(data))
         self.unpacked += len(data)
-        self.compressed += len(self._squeeze.compress(data))
         return data
 
     def finish(self) -> None:
-        while self.read(1 << 20):
+        while self.read(1 << 16):
             pass
-        self.compressed += len(self._squeeze.flush())
+        self._packed += len(self._squeeze.flush())
+
+    @property
+    def compressed(self) -> int:
+        return round(self._packed * self.unpacked / self._tried) if self._tried else 0
 
 
 def _read_layer(stream: _Joined, begin: bytes, size: int, contents: _Contents) -> tuple[int, int]:
     """Bytes unpacked and compressed. A layer that is stored compressed keeps its size, whatever compressed it."""
     if begin[:2] == _GZIP:
-        counted = _Squeezed(_Unpacked(stream))
+        counted = _Squeezed(_Unpacked(stream), 0)
         _look_through(counted, contents)
         return counted.unpacked, size
     if begin == _ZSTD:  # which this Python may not read
         return size, size
-    counted = _Squeezed(stream)
+    counted = _Squeezed(stream, _EVERY if size > _WHOLE_BYTES else 1)
     _look_through(counted, contents)
     return counted.unpacked, counted.compressed
 
