@@ -68,6 +68,16 @@ def test_each_finding_that_is_not_well_is_followed_by_what_to_do(doctor, faults)
     assert "-> attach the rights of `cloudexec policy client`" in below
 
 
+def test_who_has_fewer_rights_is_told_so_once(doctor, faults):
+    for service, operation in (("iam", "GetRole"), ("cloudformation", "DescribeStacks")):
+        faults.error("AccessDenied", "no", status=403, service=service, operation=operation)
+    code, screen = doctor("--only", "lambda")
+    assert code == 0
+    assert screen.count("nothing need be wrong") == 1
+    assert "cloudformation:DescribeStacks is not allowed" in " ".join(screen.split())
+    assert "iam:GetRole is not allowed" in " ".join(screen.split())
+
+
 def test_programs_get_one_document_and_the_same_exit_code(doctor, faults):
     code, text = doctor("--json", "--max-workers", "5000")
     told = json.loads(text)

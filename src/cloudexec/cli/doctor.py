@@ -22,7 +22,7 @@ from cloudexec.executors.awslambda import LambdaExecutor
 from cloudexec.executors.base import CloudExecutor
 from cloudexec.executors.ecs import ECSExecutor
 from cloudexec.infra.doctor.examine import examine
-from cloudexec.infra.doctor.findings import Finding, Level, unknown
+from cloudexec.infra.doctor.findings import LOOK_REMEDY, Finding, Level, unknown
 from cloudexec.infra.doctor.scene import Wanted
 from cloudexec.infra.doctor.trial import SUBJECTS, Trial, cost_of, judge_failure, judge_trial, make_witness
 
@@ -89,6 +89,7 @@ class _Teller:
         self._verbose = verbose
         self._console = out()
         self._subject = ""
+        self._told_once: set[str] = set()
         self._width = min(MOST_WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
 
     def __call__(self, finding: Finding) -> None:
@@ -100,7 +101,10 @@ class _Teller:
         self._console.print(f"[{style}]{finding.level.value:<8}[/] {escape(f'{subject:<14} {lines[0]}')}")
         for line in lines[1:]:
             self._console.print(" " * _INDENT + escape(line))
-        for number, line in enumerate(wrapped(finding.remedy, self._width - _INDENT - 3) if finding.remedy else ()):
+        remedy = "" if finding.remedy in self._told_once else finding.remedy
+        if remedy == LOOK_REMEDY:
+            self._told_once.add(remedy)
+        for number, line in enumerate(wrapped(remedy, self._width - _INDENT - 3) if remedy else ()):
             self._console.print(f"{' ' * _INDENT}[bold]{'-> ' if number == 0 else '   '}[/]{escape(line)}")
 
 

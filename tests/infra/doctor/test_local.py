@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cloudexec.backends.aws_config import Found
 from cloudexec.errors import AccessDenied, AwsError, ConnectionLost, CredentialsExpired, CredentialsMissing
-from cloudexec.infra.doctor.findings import Finding, Level, of_error, shortened
+from cloudexec.infra.doctor.findings import Finding, Level, action_of, of_error, shortened
 from cloudexec.infra.doctor.identity import (
     Identity,
     judge_clock,
@@ -49,6 +49,22 @@ def test_an_error_becomes(error, level):
     finding = of_error("bucket", "the bucket", error)
     assert finding.level is level
     assert finding.text.startswith("could not look" if level is UNKNOWN else "the bucket")
+
+
+@pytest.mark.parametrize(
+    ("what", "action"),
+    [
+        pytest.param("iam get_role: AccessDenied (403): no", "iam:GetRole", id="one like all"),
+        pytest.param("service-quotas get_service_quota: x", "servicequotas:GetServiceQuota", id="another prefix"),
+        pytest.param(
+            "service-quotas get_aws_default_service_quota: x", "servicequotas:GetAWSDefaultServiceQuota", id="AWS"
+        ),
+        pytest.param("s3 head_bucket: 403 (403)", "", id="S3's rights have other names"),
+        pytest.param("something else", "", id="no request"),
+    ],
+)
+def test_the_right_that_a_request_needs(what, action):
+    assert action_of(what) == action
 
 
 @given(st.text())

@@ -5,6 +5,7 @@ Called by: all checks, cli/doctor.py.   Calls: errors.   Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +16,8 @@ from cloudexec.errors import AccessDenied, CloudexecError, SettingsError, Thrott
 LOOK_REMEDY: Final = "nothing need be wrong; whoever has the rights of `cloudexec policy setup` can look"
 
 MOST_TEXT: Final = 400
+_REQUEST: Final = re.compile(r"(?P<service>[a-z0-9-]+) (?P<operation>[a-z0-9]+(_[a-z0-9]+)+): ")
+_ACRONYMS: Final = {"aws": "AWS"}
 
 
 class Level(str, Enum):
@@ -81,11 +84,22 @@ def of_error(subject: str, what: str, error: CloudexecError) -> Finding:
     """What is said where AWS did not answer a question about `what`."""
     said = shortened(error.what)
     if isinstance(error, AccessDenied):
-        return unknown(subject, f"could not look at {what}: {said}", code=error.code)
+        action = action_of(error.what)
+        why = f"{action} is not allowed" if action else said
+        return unknown(subject, f"could not look at {what}: {why}", code=error.code, action=action)
     if isinstance(error, Throttled):
         return unknown(subject, f"could not look at {what}: {said}", "repeat it in a minute", code=error.code)
     text = said if isinstance(error, SettingsError) else f"{what}: {said}"
     return failed(subject, text, error.remedy, error=type(error).__name__)
+
+
+def action_of(what: str) -> str:
+    """The right that a refused request needs, `iam:GetRole`; "" if its words do not tell. S3's have other names."""
+    found = _REQUEST.match(what)
+    if found is None or found["service"] == "s3":
+        return ""
+    words = (_ACRONYMS.get(word, word.title()) for word in found["operation"].split("_"))
+    return f"{found['service'].replace('service-quotas', 'servicequotas')}:{''.join(words)}"
 
 
 def shortened(text: str) -> str:

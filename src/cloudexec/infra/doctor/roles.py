@@ -126,5 +126,6 @@ def _accounts(statement: Mapping[str, Any]) -> set[str]:
 def summed_up(findings: list[Finding]) -> list[Finding]:
     """One line where all are well."""
     if findings and all(one.is_detail for one in findings):
-        return [ok(SUBJECT, f"{len(findings)} roles are there, and the right services may take them"), *findings]
+        names = "the role is" if len(findings) == 1 else f"all {len(findings)} roles are"
+        return [ok(SUBJECT, f"{names} there, and the right services may take them"), *findings]
     return findings
