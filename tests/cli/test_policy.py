@@ -78,6 +78,15 @@ def test_what_is_too_long_is_printed_as_several_or_one_by_one(cloudexec):
     assert (code, "there is no document 9" in err) == (2, True)
 
 
+def test_set_up_can_be_kept_from_making_roles_without_a_boundary(cloudexec):
+    limit = "arn:aws:iam::123456789012:policy/limit-of-roles"
+    made = documents(cloudexec("policy", "setup", *ACCOUNT, "--boundary", limit)[1])
+    tied = [each for one in made for each in one["Statement"] if "iam:CreateRole" in each["Action"]]
+    assert [each["Condition"] for each in tied] == [{"StringEquals": {"iam:PermissionsBoundary": limit}}]
+    code, _, err = cloudexec("policy", "client", *ACCOUNT, "--boundary", limit)
+    assert (code, "--boundary is for the policy of setup" in err) == (2, True)
+
+
 def test_in_china_arns_are_those_of_china(cloudexec):
     out = cloudexec("policy", "task", "--account", "123456789012", "--region", "cn-north-1")[1]
     assert "arn:aws-cn:s3:::cloudexec-123456789012-cn-north-1/" in out
@@ -140,7 +149,9 @@ def test_a_stack_tells_the_names_of_its_roles_and_one_that_is_not_there_is_told(
 
 
 def test_the_commands_of_the_page_do_what_it_says(cloudexec):
-    (block,) = [text for text in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) if "--account" in text]
-    for line in block.strip().splitlines():
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("cloudexec policy")]
+    assert len(lines) == 4
+    for line in lines:
         words = line.partition("#")[0].partition(">")[0].split()[1:]
         assert cloudexec(*words)[0] == 0, line

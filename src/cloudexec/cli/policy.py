@@ -15,8 +15,10 @@ from cloudexec.cli.common import place_of, place_options
 from cloudexec.cli.show import say
 from cloudexec.errors import SettingsError
 from cloudexec.infra.names import PREFIX, Names, as_deployed, concrete
+from cloudexec.infra.permissions import render
+from cloudexec.infra.permissions.boundary import bounded
 from cloudexec.infra.permissions.grants import Part, Who
-from cloudexec.infra.permissions.render import Document, as_json, as_terraform, grants_of, policies, statement
+from cloudexec.infra.permissions.render import Document, as_json, as_terraform, grants_of, statement
 from cloudexec.infra.place import Place
 
 _PATTERNS: Final = "the ends of the roles' names are known once it is there: a * stands for them"
@@ -27,6 +29,7 @@ _PATTERNS: Final = "the ends of the roles' names are known once it is there: a *
 @click.option("--only", type=click.Choice(["ecs", "lambda"]), help="Leave out what the other one needs.")
 @click.option("--format", "form", type=click.Choice(["json", "terraform"]), default="json", show_default=True)
 @click.option("--document", type=click.IntRange(min=1), metavar="N", help="Print the Nth of several documents alone.")
+@click.option("--boundary", metavar="ARN", help="Of setup: make no role without this permissions boundary.")
 @click.option("--explain", is_flag=True, help="For people instead: why, which actions, on what, on which conditions.")
 @click.option("--account", metavar="ID", help="The account; then nothing is asked of AWS.")
 @click.option("--bucket", metavar="NAME", help="Another bucket than the stack's.")
@@ -37,6 +40,7 @@ def policy(
     only: str | None,
     form: str,
     document: int | None,
+    boundary: str | None,
     explain: bool,
     account: str | None,
     bucket: str | None,
@@ -57,10 +61,13 @@ def policy(
     principal, parts = Who(who), _parts(Who(who), only)
     with place_of(profile, region, stack, endpoint_url) as place:
         names = _names(place, account, bucket or "", prefix)
+    if boundary and (principal is not Who.SETUP or explain):
+        raise SettingsError("--boundary is for the policy of setup", remedy="leave it away, or ask for setup's policy")
     if explain:
         _explain(principal, names, parts)
         return
-    found = policies(principal, names, parts)
+    whole = render.policy(principal, names, parts)
+    found = render.cut(bounded(whole, boundary) if boundary else whole)
     if not found:
         raise SettingsError(f"{who} needs no rights for {only}", remedy="leave --only away")
     if document and document > len(found):

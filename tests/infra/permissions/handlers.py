@@ -35,7 +35,8 @@ HANDLERS = {
         "AWS::IAM::Role": (
             "iam:CreateRole iam:DeleteRole iam:GetRole iam:PutRolePolicy iam:GetRolePolicy iam:DeleteRolePolicy "
             "iam:ListRolePolicies iam:ListAttachedRolePolicies iam:UpdateRole iam:UpdateRoleDescription "
-            "iam:UpdateAssumeRolePolicy iam:TagRole iam:UntagRole"
+            "iam:UpdateAssumeRolePolicy iam:TagRole iam:UntagRole iam:PutRolePermissionsBoundary "
+            "iam:DeleteRolePermissionsBoundary"
         ),
         "AWS::IAM::ManagedPolicy": (
             "iam:CreatePolicy iam:DeletePolicy iam:GetPolicy iam:GetPolicyVersion iam:ListPolicyVersions "

@@ -75,7 +75,7 @@ def test_a_new_stack_keeps_nothing():
     ("name", "remedy"),
     [
         ("LogDay", "'LogDays'"),
-        ("Colour", "names are .*WorkerMemory"),
+        ("Xyz", "names are .*WorkerMemory"),
         ("Subnets", "give --network"),
         ("BundleKey", "give --packages"),
         ("Architecture", "give --arch"),

@@ -33,8 +33,13 @@ def policy(who: Who, names: Names, parts: Iterable[Part] = tuple(Part)) -> Docum
 
 def policies(who: Who, names: Names, parts: Iterable[Part] = tuple(Part)) -> list[Document]:
     """The same as policies that IAM takes as managed ones: several, if one would be too long; statements stay whole."""
+    return cut(policy(who, names, parts))
+
+
+def cut(document: Document) -> list[Document]:
+    """One policy as several that are not too long."""
     found: list[Document] = []
-    for each in policy(who, names, parts)["Statement"]:
+    for each in document["Statement"]:
         longer = {"Version": VERSION, "Statement": [*(found[-1]["Statement"] if found else []), each]}
         if found and characters(longer) <= MANAGED_CHARACTERS:
             found[-1] = longer

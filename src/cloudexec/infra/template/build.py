@@ -22,6 +22,7 @@ def template(options: StackOptions) -> Shape:
     parameters = {**storage.parameters(options), **_shared_parameters()}
     conditions: Shape = {
         "HasBundle": {"Fn::Not": [{"Fn::Equals": [ref("BundleKey"), ""]}]},
+        "HasRoleBoundary": {"Fn::Not": [{"Fn::Equals": [ref("RoleBoundary"), ""]}]},
         "IsArm": {"Fn::Equals": [ref("Architecture"), "arm64"]},
     }
     resources = {**storage.resources(options), **images.resources(options)}
@@ -49,6 +50,9 @@ def _shared_parameters() -> Shape:
     return {
         "BundleKey": parameter(
             "String", "", "The key of the code's zip in the bucket; empty before it has been uploaded"
+        ),
+        "RoleBoundary": parameter(
+            "String", "", "The ARN of the permissions boundary of all roles; empty: they have none"
         ),
         "Architecture": parameter("String", "x86_64", "Of function and workers", AllowedValues=["x86_64", "arm64"]),
     }

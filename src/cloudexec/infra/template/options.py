@@ -95,6 +95,7 @@ def role(service: str, policies: Shape, trust: Shape | None = None, **more: Any)
         statement["Condition"] = trust
     properties = {
         "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+        "PermissionsBoundary": {"Fn::If": ["HasRoleBoundary", ref("RoleBoundary"), ref("AWS::NoValue")]},
         "Policies": [{"PolicyName": name, "PolicyDocument": document} for name, document in policies.items()],
     }
     return resource("AWS::IAM::Role", properties, **more)
