@@ -104,7 +104,7 @@ def as_yaml(document: Shape) -> str:
     """For people; it needs PyYAML, which the extra `cli` brings."""
     import yaml
 
-    class Plain(yaml.SafeDumper):
+    class Plain(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML is not typed here
         """Repeats a value instead of pointing at it."""
 
         def ignore_aliases(self, data: object) -> bool:
