@@ -2,6 +2,8 @@
 
 Called by:  operations.py, changesets.py, desk.py.   Calls: nothing.
 Source:     CloudFormation's user guide, "Understand stack status codes"; the sentences as clients have seen them.
+Not certain: the sentences of CancelUpdateStack, ContinueUpdateRollback, RollbackStack and RetainResources, and that a
+            stack in ROLLBACK_IN_PROGRESS may be deleted. Test for codes.
 """
 
 from __future__ import annotations
