@@ -179,6 +179,10 @@ def build(
         raise SettingsError(f"--build-arg {wrong[0]!r} is not NAME=VALUE", remedy="write --build-arg NAME=VALUE")
     arch: str = made_of["arch"]
     if is_remote:
+        bare = [one for one in build_arg if "=" not in one]
+        if bare:
+            what = f"--build-arg {bare[0]} takes its value from this machine, which a remote build does not see"
+            raise SettingsError(what, remedy="give NAME=VALUE; no password, as the value stands in CodeBuild's records")
         if tool or options or tag:
             what = "--remote goes without --tool, --tag and options of a tool"
             raise SettingsError(what, remedy="leave them out; the image is named by its content")

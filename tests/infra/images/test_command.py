@@ -74,6 +74,9 @@ def test_write_leaves_a_file_and_a_folder_that_any_tool_can_build(project, image
         pytest.param(["write", "--context", "."], "is not empty", id="a folder that has something"),
         pytest.param(["build", "--build-arg", "a b"], "is not NAME=VALUE", id="no assignment"),
         pytest.param(["build", "--remote", "--tool", "podman"], "--remote goes without", id="remote and here"),
+        pytest.param(
+            ["build", "--remote", "--build-arg", "TOKEN"], "a remote build does not see", id="of this machine"
+        ),
         pytest.param(["build", "--use"], "--use goes with --remote", id="used before it is pushed"),
         pytest.param(["push", "--use", "--json"], "two answers at once", id="two documents"),
     ],

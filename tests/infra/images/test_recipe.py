@@ -151,6 +151,13 @@ def test_what_is_named_beside_cannot_be_more_than_one_word_of_the_shell():
     assert " 'a>=1; touch /x' '$(b)'\n" in text
 
 
+def test_what_a_list_takes_from_the_environment_can_be_given_to_the_build_stage():
+    text = text_of(files={"requirements.txt": "--index-url https://me:${TOKEN}@${HOST}/simple\nsix"})
+    build, image = text.split("\nFROM ")[1:]
+    assert build.index('ARG HOST=""\nARG TOKEN=""') < build.index("--requirement")
+    assert "TOKEN" not in image
+
+
 def test_git_is_there_where_a_package_comes_out_of_a_repository():
     assert "no-install-recommends git" in text_of(files={"requirements.txt": "x @ git+https://my/x.git"})
     assert " git" not in "".join(instructions(text_of(files={"requirements.txt": "x"})))

@@ -111,7 +111,7 @@ def checked_requirement(line: str, where: str) -> str:
     """The line. Errors: SettingsError for what an image cannot have, or must not."""
     if _PASSWORD.search(line):
         shown = _PASSWORD.sub("://…@", line)
-        remedy = "write ${NAME} in its place, and give --build-arg NAME=…; it stays in the build stage"
+        remedy = "write ${NAME} in its place, set NAME, and give --build-arg NAME; it stays in the build stage"
         raise SettingsError(f"{where} has a password in it: {shown}", remedy=remedy)
     found = _EDITABLE.match(line)
     target = found["path"] if found else line

@@ -28,6 +28,7 @@ LAMBDA_ENTRY: Final = ("python", "-m", "awslambdaric")
 LAMBDA_COMMAND: Final = ("cloudexec.worker.awslambda.handler",)
 
 _DEBIAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*(=[A-Za-z0-9.+~:-]+)?")
+_VARIABLE: Final = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _R_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9.]*")
 _COMPILERS_FOR_R: Final = ("r-base-dev", "libcurl4-openssl-dev", "libssl-dev", "libxml2-dev")
 _UV: Final = "uv>=0.5,<1"
@@ -180,6 +181,7 @@ def _build(recipe: Recipe) -> list[str]:
         "# An index of your own: --build-arg. What is given so stays in this stage.",
         'ARG PIP_INDEX_URL=""',
         'ARG PIP_EXTRA_INDEX_URL=""',
+        *[f'ARG {name}=""' for name in _variables(project)],
         "WORKDIR /context",
     ]
     needed = [*recipe.apt_build, *(["git"] if project.needs_git and not is_conda else [])]
@@ -194,6 +196,13 @@ def _build(recipe: Recipe) -> list[str]:
         lines += _run([*_check_of_base(recipe), f"python -m venv --without-pip {HOME}"])
         lines += _from_uv(recipe) if project.kind == UV else _from_pip(recipe)
     return lines + _own_packages(recipe) + _byte_code()
+
+
+def _variables(project: Project) -> list[str]:
+    """What lists of packages take from the environment, as pip does it: `${TOKEN}`."""
+    lists = ("requirements.txt", "constraints.txt", "environment.yml")
+    found = {one for name in lists for one in _VARIABLE.findall(project.files.get(name, ""))}
+    return sorted(found - {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"})
 
 
 def _check_of_base(recipe: Recipe) -> list[str]:
