@@ -147,6 +147,7 @@ def of(compressed=50 * MB, unpacked=100 * MB, **more):
     ("weight", "words"),
     [
         pytest.param(of(), [], id="small: nothing to say"),
+        pytest.param(of(compressed=151 * MB), ["layers of zstd"], id="middling"),
         pytest.param(of(compressed=251 * MB), ["a SOCI index"], id="large"),
         pytest.param(of(unpacked=11 * 1024**3), ["larger than Lambda takes"], id="too large for Lambda"),
         pytest.param(of(cuda=2000 * MB), ["2000 MB of CUDA libraries"], id="no GPU there"),

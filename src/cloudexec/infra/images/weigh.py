@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
 LAZY_FROM_BYTES: Final = 250_000_000  # compressed
+_ZSTD_FROM_BYTES: Final = 150_000_000  # below, unpacking is no large part of a start
 LAMBDA_MOST_BYTES: Final = 10 * 1024**3  # unpacked
 _HEAVY_FROM_BYTES: Final = 20_000_000
 _GZIP: Final = b"\x1f\x8b"
@@ -248,8 +249,13 @@ def advice(weight: Weight) -> list[str]:
 
 def advice_on_size(compressed: int) -> list[str]:
     """What the size alone tells. compressed: bytes, as workers pull them."""
-    if compressed <= LAZY_FROM_BYTES:
+    if compressed <= _ZSTD_FROM_BYTES:
         return []
+    if compressed <= LAZY_FROM_BYTES:
+        return [
+            f"{megabytes(compressed)} compressed: for workers of ECS, layers of zstd unpack faster "
+            "(cloudexec image push -- --compression-format zstd, with Podman)"
+        ]
     return [
         f"{megabytes(compressed)} compressed: each task on Fargate pulls all of it before it starts; "
         "a SOCI index lets it start while it pulls (it does not go with zstd layers)"
