@@ -6,7 +6,7 @@
 #
 # R is the base's: Debian 12 has 4.2, Debian 13 has 4.5. R packages come from Debian, which has compiled a thousand of
 # them; for other packages or exact versions put a `renv.lock` beside this checkout's README.md.
-# On Lambda it is started with other words, as examples/lambda_stack.yaml does:
+# On Lambda it is started with other words, as the stack does it (`cloudexec up --parameters FunctionImage=...`):
 #   EntryPoint ["python", "-m", "awslambdaric"], Command ["cloudexec.worker.awslambda.handler"]
 #
 # The context is a checkout of cloudexec; or a directory with this file in `docker`, and `wheels` with cloudexec and all
