@@ -68,12 +68,12 @@ class Scene:
             code = run(words)
         return Said(code, out.getvalue(), err.getvalue())
 
-    def start(self, *words: str, **changes: str | None) -> subprocess.Popen[str]:
+    def start(self, *words: str, stdin: int = subprocess.DEVNULL, **changes: str | None) -> subprocess.Popen[str]:
         """The same as a process of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "cloudexec.cli", *words],
             env=self.environment(**changes),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -6,6 +6,8 @@ Most stacks here are of Lambda alone, for another Python: they take a fifth of t
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import time
 from pathlib import Path
@@ -222,6 +224,25 @@ def test_ctrl_c_says_what_goes_on_and_what_to_do(scene: Scene):
     scene.aws.faults.clear(rule)
     assert process.returncode == 130
     assert "Repeat `cloudexec up`, or undo it with `cloudexec down`" in " ".join(said.split())
+
+
+def test_ctrl_c_at_the_question_is_a_no(scene: Scene):
+    person, terminal = pty.openpty()
+    process = scene.start("up", *SMALL, stdin=terminal)
+    try:
+        assert process.stdout is not None
+        said = ""
+        while "[y/N]" not in said:
+            said += process.stdout.read(1)
+        assert scene.status() == "REVIEW_IN_PROGRESS"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+        os.close(person)
+        os.close(terminal)
+    assert process.returncode == 130
+    assert scene.status() == ""
 
 
 def test_a_stack_that_somebody_else_made_is_left_alone(scene: Scene):

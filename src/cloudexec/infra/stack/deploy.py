@@ -210,7 +210,7 @@ class _Deployment:
         if change_set.changes:
             plan = self._plan(change_set, code_now)
             self._teller.show(plan)
-            if self._is_dry or not self._teller.agrees(self._question(plan)):
+            if self._is_dry or not self._agreed(change_set, plan):
                 drop(self._place, change_set.id, is_new=self._is_new)
                 return self._outcome(is_refused=not self._is_dry)
         if self._is_dry:
@@ -314,6 +314,13 @@ class _Deployment:
             at_rest=reading.costs_at_rest(self._template, code_now.n_bytes),
             contents=code_now.contents,
         )
+
+    def _agreed(self, change_set: ChangeSet, plan: Plan) -> bool:
+        try:
+            return self._teller.agrees(self._question(plan))
+        except BaseException:  # Ctrl-C is a no, and leaves no empty stack behind either
+            drop(self._place, change_set.id, is_new=self._is_new)
+            raise
 
     def _question(self, plan: Plan) -> str:
         where = f"in account {self._place.account_id}, {self._place.region}"
