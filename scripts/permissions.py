@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cloudexec.infra.permissions.actions import FREE, action_of
-from cloudexec.infra.permissions.grants import GRANTS, Grant, Who
+from cloudexec.infra.permissions.grants import GRANTS, Grant, Part, Who
 from cloudexec.infra.permissions.render import grants_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +36,11 @@ RECORDED = {
     "function": (Who.FUNCTION,),
     "setup": (Who.SETUP,),
     "doctor": (Who.CLIENT, Who.SETUP),
+}
+# Executors inside calls need the client's rights; who wants them adds `ClientPolicy` to the function's role
+# (docs/lambda.md), the stack does not.
+INSIDE_CALLS = {
+    "function": {one for grant in grants_of(Who.CLIENT, [Part.LAMBDA]) for one in grant.actions if "lambda:" in one}
 }
 
 Asked = Mapping[str, Mapping[str, int]]  # by principal: how often which operation
@@ -58,6 +63,7 @@ def missing(asked: Asked) -> list[str]:
     found = []
     for principal, roles in RECORDED.items():
         allowed = {action for who in roles for grant in grants_of(who) for action in grant.actions} | FREE
+        allowed |= INSIDE_CALLS.get(principal, set())
         for operation, count in sorted(asked.get(principal, {}).items()):
             if action_of(operation) not in allowed:
                 asks = f"{principal} asks {operation}"

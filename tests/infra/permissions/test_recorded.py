@@ -74,5 +74,13 @@ def test_a_doctor_has_the_rights_of_client_and_setup_and_testers_have_all(tmp_pa
     assert check(tmp_path)[0] == 0
 
 
+def test_functions_may_invoke_functions_for_executors_inside_calls_as_their_owner_has_allowed(tmp_path, everything):
+    write(tmp_path, **everything)
+    write(tmp_path, function={"lambda:Invoke": 1, "lambda:GetFunctionConfiguration": 1})
+    assert check(tmp_path)[0] == 0
+    write(tmp_path, task={"lambda:Invoke": 1})
+    assert check(tmp_path)[0] == 1
+
+
 def test_records_of_nothing_are_no_proof(tmp_path):
     assert check(tmp_path, "--some")[0] == 1
