@@ -26,7 +26,7 @@ if [[ $(cat "$simulate/stamp" 2>/dev/null) != "$requirement" ]]; then
   echo "cloudexec: preparing $simulate (once)" >&2
   if npm install --prefix "$simulate" --no-audit --no-fund --ignore-scripts "$requirement" >"$simulate.log" 2>&1
   then echo "$requirement" >"$simulate/stamp"
-  elif [[ -n ${CI:-} ]] || command -v npm >/dev/null; then failed=$((failed + 1))  # without Node.js its tests are skipped
+  elif command -v npm >/dev/null; then failed=$((failed + 1))  # without Node.js its tests are skipped, in CI too
   fi
 fi
 exit $failed
