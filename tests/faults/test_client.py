@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from cloudexec import errors
-from tests.contract.events import SOON, eventually, is_alive
+from tests.contract.events import SOON, eventually
 from tests.faults import deeds
 from tests.faults.scene import at_work, parent_of, processes_of_session, wait_for_file
 
