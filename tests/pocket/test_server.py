@@ -169,6 +169,17 @@ STACK = {
 }
 
 
+def test_a_request_whose_client_dies_in_the_middle_was_never_asked(pocket):
+    pocket.forget_requests()
+    host, port = pocket.endpoint_url.removeprefix("http://").split(":")
+    signed = "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/cloudformation/aws4_request, S=, S=\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{signed}Content-Length: 90\r\n\r\nAct".encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    assert pocket.requests().total() == 0
+
+
 def test_what_a_cloudformation_stack_makes_can_be_used(drive):
     stacks = drive.client("cloudformation")
     stacks.create_stack(StackName="a-stack", TemplateBody=json.dumps(STACK))

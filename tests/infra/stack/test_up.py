@@ -187,7 +187,7 @@ def killed(scene: Scene, while_: str) -> None:
 
 
 def test_an_up_that_was_killed_goes_on_in_aws_and_can_be_repeated(scene: Scene):
-    rule = scene.aws.faults.latency("iam", 1.0, operation="CreateRole")
+    rule = scene.aws.faults.latency("iam", 2.5, operation="CreateRole")
     killed(scene, "CREATE_IN_PROGRESS")
     scene.aws.faults.clear(rule)
     said = scene.run("up", "--yes", *SMALL)
@@ -198,7 +198,7 @@ def test_an_up_that_was_killed_goes_on_in_aws_and_can_be_repeated(scene: Scene):
 
 def test_an_up_that_was_killed_can_be_undone(scene: Scene):
     before = scene.inventory()
-    rule = scene.aws.faults.latency("iam", 1.0, operation="CreateRole")
+    rule = scene.aws.faults.latency("iam", 2.5, operation="CreateRole")
     killed(scene, "CREATE_IN_PROGRESS")
     scene.aws.faults.clear(rule)
     said = scene.run("down", "--yes")
@@ -216,7 +216,7 @@ def test_an_up_that_was_killed_before_its_second_step_only_makes_that(scene: Sce
 
 
 def test_ctrl_c_says_what_goes_on_and_what_to_do(scene: Scene):
-    rule = scene.aws.faults.latency("iam", 1.0, operation="CreateRole")
+    rule = scene.aws.faults.latency("iam", 2.5, operation="CreateRole")
     process = scene.start("up", "--yes", *SMALL)
     until(scene, "CREATE_IN_PROGRESS")
     process.send_signal(signal.SIGINT)

@@ -70,7 +70,10 @@ class Handler(MotoRequestHandler):  # type: ignore[misc]  # moto is not typed he
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             body = environ["wsgi.input"].read()
         else:
-            body = self.rfile.read(int(environ.get("CONTENT_LENGTH") or 0))
+            n_bytes = int(environ.get("CONTENT_LENGTH") or 0)
+            body = self.rfile.read(n_bytes)
+            if len(body) < n_bytes:
+                raise ConnectionResetError("the client has gone in mid-request")  # nobody has asked anything
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         headers = {name.lower(): value for name, value in self.headers.items()}
