@@ -108,6 +108,37 @@ def test_a_file_that_holds_nothing_else_goes(environ: dict[str, str]):
     assert not file_of(environ).exists()
 
 
+def test_a_file_that_a_variable_names_stays(tmp_path: Path):
+    """Without it, every command and executor would say that the variable is wrong."""
+    environ = {"CLOUDEXEC_CONFIG": str(tmp_path / "mine.toml")}
+    settings_file.write(settings(), {}, "cloudexec", environ)
+    settings_file.remove(settings(), "cloudexec", environ)
+    assert from_file(environ) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param('region = "eu-west-1"  # where we are\n', id="the same"),
+        pytest.param('bucket = "mine"\n', id="another value"),
+        pytest.param('cluster = "mine" # "the" big one\n', id="another value with a comment"),
+        pytest.param('subnets = ["subnet-7", "subnet-8"]\n', id="a list"),
+        pytest.param("assign_public_ip = false # in our own network\nvcpu = 2\n", id="between others"),
+    ],
+)
+@pytest.mark.parametrize("n_ups", [1, 2])
+def test_a_line_of_the_user_comes_back(environ: dict[str, str], line: str, n_ups: int):
+    path = file_of(environ)
+    path.parent.mkdir()
+    path.write_text(line)
+    for n in range(n_ups):
+        changed = {**settings(), "bucket": f"bucket-{n}", "subnets": [f"subnet-{n}"]}
+        settings_file.write(changed, {}, "cloudexec", environ)
+        assert from_file(environ)["bucket"].value == f"bucket-{n}"
+    settings_file.remove(changed, "cloudexec", environ)
+    assert path.read_text().split() == line.split()
+
+
 def test_what_the_stack_has_no_more_goes(environ: dict[str, str]):
     settings_file.write(settings(), {}, "cloudexec", environ)
     less = {key: value for key, value in settings().items() if key != "function"}

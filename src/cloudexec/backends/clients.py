@@ -88,7 +88,7 @@ class Clients:
         """Errors: SettingsError if there is none."""
         region = self._region or self.session.region_name
         if not region:
-            raise SettingsError("no AWS region is set", remedy="give region=, or set AWS_REGION, e.g. eu-west-1")
+            raise SettingsError("no AWS region is set", remedy="set AWS_REGION, e.g. eu-west-1, or give region= (--region)")
         return str(region)
 
     @cached_property

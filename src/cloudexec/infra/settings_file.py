@@ -2,7 +2,9 @@
 
 Called by: cli/up.py, cli/down.py.   Calls: tomlkit (of the extra `cli`), backends.aws_config.
 The default stack's settings stand at the top of the file, those of another stack in a table of its name, which
-`CLOUDEXEC_PROFILE=NAME` chooses.
+`CLOUDEXEC_PROFILE=NAME` chooses. A comment marks each line that `up` has written: a line that happens to say the same
+may be the user's, and only marked lines are ever taken back. The mark of a line that said something else keeps it, and
+`down` restores it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 Settings = dict[str, Any]
 _MARK: Final = "# by `cloudexec up`"
-_MARKED: Final = ("aws_profile", "endpoint_url")  # no output of a stack tells later who wrote them
+_INSTEAD: Final = f"{_MARK}, instead of: "
+_UNTOLD: Final = ("aws_profile", "endpoint_url")  # no output of a stack tells later what they were
 # In the order in which they are written; nothing else is ever written or removed.
 WRITTEN: Final = (
     "region",
@@ -89,12 +92,12 @@ def write(settings: Settings, before: Settings, stack: str, environ: Mapping[str
     assert table is not None
     changed, removed = [], []
     for key, value in before.items():
-        if key not in settings and _plain(table.get(key)) == value:
-            del table[key]
+        if key not in settings and _is_ours(table, key) and _plain(table.get(key)) == value:
+            _take_back(table, key)
             removed.append(key)
     for key, value in settings.items():
         if _plain(table.get(key)) != value:
-            table[key] = _item(key, value)
+            _put(table, key, value, _mark(table, key))
             changed.append(key)
     if changed or removed:
         _replace(path, document.as_string())
@@ -117,15 +120,15 @@ def remove(settings: Settings, stack: str, environ: Mapping[str, str]) -> Writte
     table = _table(document, name, make=False, path=path)
     if table is None:
         return Written(path=path)
-    changed = [key for key, value in settings.items() if _plain(table.get(key)) == value and key not in _MARKED]
-    changed += [key for key in _MARKED if key in table and _MARK in _comment(table, key)]
+    ours = [key for key in WRITTEN if _is_ours(table, key)]
+    changed = [key for key in ours if key in _UNTOLD or _plain(table.get(key)) == settings.get(key)]
     for key in changed:
-        del table[key]
+        _take_back(table, key)
     if name and changed and not table:
         del document[name]
     if changed:
         text = document.as_string()
-        if text.strip():
+        if text.strip() or environ.get(FILE_VARIABLE) or path.is_symlink():  # somebody else refers to it
             _replace(path, text)
         else:
             path.unlink()
@@ -151,15 +154,43 @@ def _overruled(settings: Settings, table: str, environ: Mapping[str, str]) -> tu
     return tuple(found)
 
 
-def _item(key: str, value: Any) -> Any:
+def _is_ours(table: Any, key: str) -> bool:
+    return key in table and table.item(key).trivia.comment.startswith(_MARK)
+
+
+def _mark(table: Any, key: str) -> str:
+    """The comment of a line that is about to be written: what stands there now is kept in it, if it is the user's."""
     import tomlkit
 
-    item = tomlkit.item(value)
-    return item.comment(_MARK.removeprefix("# ")) if key in _MARKED else item
+    if key not in table:
+        return _MARK
+    now = table.item(key)
+    if _is_ours(table, key):
+        return str(now.trivia.comment)
+    said = f"{_INSTEAD}{tomlkit.item(_plain(now)).as_string()} {now.trivia.comment}".rstrip()
+    return said if said.isprintable() else _MARK
 
 
-def _comment(table: Any, key: str) -> str:
-    return str(table.item(key).trivia.comment)
+def _take_back(table: Any, key: str) -> None:
+    """Remove a line of ours; what it has displaced comes back."""
+    import tomlkit
+
+    comment = str(table.item(key).trivia.comment)
+    if comment.startswith(_INSTEAD):
+        before = tomlkit.parse(f"{key} = {comment.removeprefix(_INSTEAD)}\n").item(key)
+        _put(table, key, before, before.trivia.comment)
+    else:
+        del table[key]
+
+
+def _put(table: Any, key: str, value: Any, comment: str) -> None:
+    import tomlkit
+
+    table[key] = tomlkit.item(_plain(value))
+    trivia = table.item(
+        key
+    ).trivia  # not before: without a comment of its own it would get that of the line it replaces
+    trivia.comment_ws, trivia.comment = ("  " if comment else ""), comment
 
 
 def _plain(value: Any) -> Any:

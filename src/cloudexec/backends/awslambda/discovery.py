@@ -106,7 +106,8 @@ def complete(place: LambdaPlace, ask: Ask) -> tuple[LambdaPlace, FunctionFacts]:
         place = _from_stack(place, ask)
     if not place.function:
         where = f"the arguments, CLOUDEXEC_FUNCTION, the configuration file, stack {place.stack or DEFAULT_STACK!r}"
-        raise SettingsError(f"no Lambda function is named: looked in {where}", remedy="give function='my-function'")
+        remedy = "`cloudexec up` makes one; or give function='my-function'"
+        raise SettingsError(f"no Lambda function is named: looked in {where}", remedy=remedy)
     said = _configuration(place, place.function, ask)
     for shard in place.shards:
         _configuration(place, shard, ask)
