@@ -96,7 +96,7 @@ def test_in_china_arns_are_those_of_china(cloudexec):
 def test_reasons_are_printed_for_people(cloudexec):
     out = cloudexec("policy", "task", *ACCOUNT, "--explain")[1]
     assert "to take calls\n  may  sqs:ReceiveMessage\n       sqs:DeleteMessage\n" in out
-    assert "  if   s3:prefix StringLike cloudexec/runs/*\n" in out
+    assert "  if   s3:prefix StringLikeIfExists cloudexec/runs/*\n" in out
 
 
 @pytest.mark.parametrize(

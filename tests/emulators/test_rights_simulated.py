@@ -110,6 +110,17 @@ IMAGES = tuple(
     )
     for action in actions
 )
+THE_BUCKET = "arn:aws:s3:::cloudexec-123456789012-eu-west-1"
+# S3 asks for the right to list, and knows no prefix, before it says 404 instead of 403 of a key that is not there.
+ABSENT_KEYS = tuple(
+    Asked(
+        who=who,
+        action="s3:ListBucket",
+        on=THE_BUCKET,
+        others=((None, {"s3:prefix": "theirs/"}), ("arn:aws:s3:::theirs", None)),
+    )
+    for who in (Who.CLIENT, Who.TASK, Who.FUNCTION, Who.JOBS)
+)
 STACK = arn("cloudformation", "stack/cloudexec/0f1e")
 SETUP = (
     *(
@@ -210,7 +221,7 @@ SETUP = (
         )
     ),
 )
-ASKED = (*CLIENT, *LOGS, *IMAGES, *SETUP)
+ASKED = (*CLIENT, *ABSENT_KEYS, *LOGS, *IMAGES, *SETUP)
 
 
 def simulated(requests):

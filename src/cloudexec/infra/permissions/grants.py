@@ -21,7 +21,8 @@ _PASSED: Final = "part of the request that hands the role over"
 
 
 def _listing(*below: str) -> Condition:
-    return {"StringLike": {"s3:prefix": tuple(f"{{prefix}}/{each}" for each in below)}}
+    """What may be listed; and S3 asks for this right, without any prefix, when a key is not there: 404 or 403?"""
+    return {"StringLikeIfExists": {"s3:prefix": tuple(f"{{prefix}}/{each}" for each in below)}}
 
 
 _CLIENT: Final = (
@@ -332,9 +333,9 @@ _BUILD: Final = (
         who=Who.BUILD,
         part=Part.IMAGES,
         why="the context that is built",
-        actions=("s3:GetObject",),
+        actions=("s3:GetObject", "s3:GetObjectVersion"),
         on=("arn:{partition}:s3:::{bucket}/builds/*",),
-        indirect={"s3:GetObject": "CodeBuild itself fetches it"},
+        indirect=dict.fromkeys(("s3:GetObject", "s3:GetObjectVersion"), "CodeBuild itself fetches it"),
     ),
     Grant(
         who=Who.BUILD,
