@@ -251,7 +251,7 @@ CLIENT = (
     _on_objects(Who.CLIENT, "s3:DeleteObject", delete, _OF_RUNS, _NOT_OF_RUNS),
     _on_objects(Who.CLIENT, "s3:AbortMultipartUpload", abort, (f"{RUN}/blobs/1",), ("code/1.zip",)),
     _on_objects(
-        Who.CLIENT, "s3:ListBucket", listed, (f"{RUN}/", "cloudexec/runs/", "cloudexec/summaries/"), ("", "code/")
+        Who.CLIENT, "s3:ListBucket", listed, (f"{RUN}/", "cloudexec/runs/", "cloudexec/summaries/"), ("code/",)
     ),
     *(
         _on_queues(Who.CLIENT, action, how, (QUEUE, OUTCOMES), (OTHER_QUEUE,))
@@ -333,7 +333,7 @@ TASK = (
         (f"{RUN}/journal/1", f"{RUN}/control", "code/1.zip", "cloudexec/summaries/r1.json"),
     ),
     _on_objects(Who.TASK, "s3:AbortMultipartUpload", abort, (f"{RUN}/blobs/1",), (f"{RUN}/journal/1",)),
-    _on_objects(Who.TASK, "s3:ListBucket", listed, (f"{RUN}/",), ("", "code/", "cloudexec/summaries/")),
+    _on_objects(Who.TASK, "s3:ListBucket", listed, (f"{RUN}/",), ("code/", "cloudexec/summaries/")),
     _on_queues(Who.TASK, "sqs:ReceiveMessage", receive, (QUEUE,), (OUTCOMES, OTHER_QUEUE)),
     _on_queues(Who.TASK, "sqs:DeleteMessage", finish, (QUEUE,), (OUTCOMES, OTHER_QUEUE)),
     _on_queues(Who.TASK, "sqs:ChangeMessageVisibility", extend, (QUEUE,), (OUTCOMES, OTHER_QUEUE)),
@@ -356,7 +356,7 @@ FUNCTION = (
         (f"{RUN}/control", "cloudexec/jobs/1.json", "code/1.zip"),
     ),
     _on_objects(Who.FUNCTION, "s3:AbortMultipartUpload", abort, (f"{RUN}/blobs/1",), ("cloudexec/jobs/1.json",)),
-    _on_objects(Who.FUNCTION, "s3:ListBucket", listed, (f"{RUN}/", "cloudexec/jobs/"), ("", "code/")),
+    _on_objects(Who.FUNCTION, "s3:ListBucket", listed, (f"{RUN}/", "cloudexec/jobs/"), ("code/",)),
 )
 
 JOBS = (
@@ -364,7 +364,7 @@ JOBS = (
         Who.JOBS, "s3:GetObject", get, ("cloudexec/jobs/1.json", "cloudexec/results/1.json"), (f"{RUN}/control",)
     ),
     _on_objects(Who.JOBS, "s3:PutObject", put, ("cloudexec/jobs/1.json",), ("cloudexec/results/1.json", "code/1")),
-    _on_objects(Who.JOBS, "s3:ListBucket", listed, ("cloudexec/jobs/", "cloudexec/results/"), ("", f"{RUN}/")),
+    _on_objects(Who.JOBS, "s3:ListBucket", listed, ("cloudexec/jobs/", "cloudexec/results/"), (f"{RUN}/",)),
 )
 
 SETUP = (
