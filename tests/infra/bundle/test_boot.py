@@ -61,6 +61,12 @@ def boot(aws: PocketAWS, folder: Path, *command: str, key: str = KEY, **more: st
     )
 
 
+def home_of(aws: PocketAWS, folder: Path, said: str) -> Path:
+    done = boot(aws, folder, "sh", "-c", 'echo "$HOME"', HOME=said)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
 def test_it_becomes_the_command_with_the_code_on_its_path(aws: PocketAWS, tmp_path: Path):
     done = boot(aws, tmp_path, *PRINTS)
     assert done.returncode == 0, done.stderr
@@ -101,10 +107,26 @@ def test_what_cannot_be_had_is_told_in_the_last_line_of_the_log(
 
 def test_the_bucket_of_another_account_is_refused(aws: PocketAWS, tmp_path: Path):
     rule = aws.faults.foreign_bucket(aws.setup["bucket"])
-    done = boot(aws, tmp_path, *PRINTS)
+    done = boot(aws, tmp_path, *PRINTS, CLOUDEXEC_BUNDLE_PAUSE_S="0.01")
     aws.faults.clear(rule)
     assert done.returncode == 1
     assert "S3 answers 403" in done.stderr
+
+
+def test_a_role_that_iam_has_not_spread_yet_is_waited_for(aws: PocketAWS, tmp_path: Path):
+    rule = aws.faults.error("AccessDenied", status=403, service="s3", operation="GetObject", times=2)
+    done = boot(aws, tmp_path, *PRINTS, CLOUDEXEC_BUNDLE_PAUSE_S="0.01")
+    aws.faults.clear(rule)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("said", ["", "/nowhere/at/all"])
+def test_a_user_without_a_home_gets_one(aws: PocketAWS, tmp_path: Path, said: str):
+    assert home_of(aws, tmp_path, said).parent == tmp_path
+
+
+def test_a_home_that_can_be_written_to_stays(aws: PocketAWS, tmp_path: Path):
+    assert home_of(aws, tmp_path, str(tmp_path)) == tmp_path
 
 
 def test_it_waits_where_s3_asks_for_patience(aws: PocketAWS, tmp_path: Path):

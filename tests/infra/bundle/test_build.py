@@ -214,6 +214,23 @@ def test_uv_fetches_where_there_is_no_pip(tmp_path: Path, wheels: Path, monkeypa
     assert (tmp_path / "plain/__init__.py").exists()
 
 
+def test_elsewhere_than_on_linux_uv_is_preferred_because_it_reads_conditions_for_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = tmp_path / "words"
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {words}\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}:/usr/bin:/bin")
+    monkeypatch.setattr("sys.platform", "darwin")
+    wheels_of.install(["plain"], None, python="3.12", arch="arm64", target=tmp_path / "root")
+    said = words.read_text().splitlines()
+    assert said[:2] == ["pip", "install"]
+    assert said[said.index("--python-platform") + 1] == "aarch64-manylinux_2_28"
+    assert said[-1] == "plain"
+
+
 def test_lambdas_limit_names_the_largest_packages():
     weights = {"torch": 700 << 20, "numpy": 60 << 20, "six.py": 1000}
     bundle = Bundle(path=Path("x"), sha256="", size_bytes=1, unpacked_bytes=760 << 20, contents={}, weights=weights)

@@ -85,7 +85,8 @@ def fetch_or_leave(bucket: str, key: str, region: str, archive: str) -> None:
             what = "its hash is not the one in its name"
         except urllib.error.HTTPError as error:
             what = f"S3 answers {error.code}: {error.read(300).decode('utf-8', 'replace')}"
-            if error.code in (403, 404):
+            # A role that was just made is refused for seconds, so 403 is tried again; what is not there stays away.
+            if error.code == 404:
                 attempt = ATTEMPTS
         except (OSError, KeyError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
@@ -119,7 +120,10 @@ def main() -> None:
         open(ready, "w").close()
     paths = [home, os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    os.environ.setdefault("HOME", home)
+    # Of a user without a name, HOME is /, where nobody may write; and packages ask for the name.
+    if not os.access(os.environ.get("HOME", ""), os.W_OK):
+        os.environ["HOME"] = home
+    os.environ.setdefault("USER", "worker")
     os.execvp(sys.argv[1], sys.argv[1:])
 
 

@@ -1,6 +1,6 @@
 """Fetch wheels for another machine: Linux of a given architecture, with a given Python.
 
-Called by: build.py.   Calls: pip of this interpreter, else uv, as a process; their settings (index, proxy) hold.
+Called by: build.py.   Calls: pip of this interpreter or uv, as a process; their settings (index, proxy) hold.
 """
 
 from __future__ import annotations
@@ -75,14 +75,19 @@ def install(packages: Sequence[str], requirements: Path | None, *, python: str, 
 
 
 def _tool(python: str, arch: str) -> list[str]:
-    """The words of pip, else of uv, up to what is to be installed."""
-    if importlib.util.find_spec("pip") is not None:
+    """The words of pip, else of uv, up to what is to be installed.
+
+    pip picks wheels for the other machine, and reads conditions such as `; sys_platform == "win32"` as those of its own:
+    elsewhere than on Linux, uv is asked first, which reads them for the target.
+    """
+    uv = shutil.which("uv")
+    if importlib.util.find_spec("pip") is not None and (uv is None or sys.platform == "linux"):
         words = [sys.executable, "-m", "pip", "install", "--no-compile", "--disable-pip-version-check"]
         words += ["--no-input", "--only-binary=:all:", "--implementation", "cp", "--python-version", python]
         for tag in platforms(python, arch):
             words += ["--platform", tag]
         return words
-    if uv := shutil.which("uv"):
+    if uv:
         target = f"{ARCHITECTURES[arch]}-manylinux_2_{28 if newest_glibc(python) > 28 else 17}"
         words = [uv, "pip", "install", "--only-binary", ":all:"]
         return [*words, "--python-version", python, "--python-platform", target]
