@@ -77,7 +77,7 @@ def install(packages: Sequence[str], requirements: Path | None, *, python: str, 
 def _tool(python: str, arch: str) -> list[str]:
     """The words of pip, else of uv, up to what is to be installed.
 
-    pip picks wheels for the other machine, and reads conditions such as `; sys_platform == "win32"` as those of its own:
+    pip picks wheels for the other machine, but reads conditions such as `; sys_platform == "win32"` for its own:
     elsewhere than on Linux, uv is asked first, which reads them for the target.
     """
     uv = shutil.which("uv")
