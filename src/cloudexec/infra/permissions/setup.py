@@ -152,6 +152,14 @@ _ASKED: Final = (
     ),
     Grant(
         who=Who.SETUP,
+        part=Part.ECS,
+        why="the role of ECS itself, which the first cluster of an account needs",
+        actions=("iam:CreateServiceLinkedRole",),
+        on=("arn:{partition}:iam::{account}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS*",),
+        when={"StringEquals": {"iam:AWSServiceName": "ecs.amazonaws.com"}},
+    ),
+    Grant(
+        who=Who.SETUP,
         part=Part.COMMON,
         why="`doctor` compares quotas with max_workers",
         actions=("servicequotas:GetAWSDefaultServiceQuota", "servicequotas:GetServiceQuota"),
@@ -326,13 +334,6 @@ _HANDLED: Final = (
         "tags of the cluster and of the task definition",
         ("ecs:ListTagsForResource", "ecs:TagResource", "ecs:UntagResource"),
         ("{cluster}", f"{_DEFINITIONS}{{stack}}-*"),
-    ),
-    _handled(
-        Part.ECS,
-        "the role of ECS itself, which the first cluster of an account needs",
-        ("iam:CreateServiceLinkedRole",),
-        ("arn:{partition}:iam::{account}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS",),
-        when={"StringEquals": {"iam:AWSServiceName": "ecs.amazonaws.com"}},
     ),
     _handled(
         Part.ECS,

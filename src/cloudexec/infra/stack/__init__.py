@@ -3,6 +3,7 @@
     look.py     what is there              changes.py  what a change set would do       events.py  what happens, and why
     follow.py   waits for the end          code.py     the bundle in its bucket         network.py where tasks may live
     deploy.py   `cloudexec up`             inside.py   what is in it, what is alive     remove.py  `cloudexec down`
+    ecsrole.py the role of ECS itself
 
     up:    look ─> bundle ─> change set ─> shown, asked ─> executed, followed ─> bundle uploaded ─> change set 2
     down:  look ─> what is alive? ─> shown, asked ─> bucket emptied, strays removed ─> stack deleted, followed

@@ -22,7 +22,7 @@ from cloudexec.infra.bundle.build import Bundle, Order, check_for_lambda, make_b
 from cloudexec.infra.names import bucket_name
 from cloudexec.infra.place import Place
 from cloudexec.infra.stack import changes as reading
-from cloudexec.infra.stack import code
+from cloudexec.infra.stack import code, ecsrole
 from cloudexec.infra.stack.changes import Change
 from cloudexec.infra.stack.changeset import ChangeSet, drop, execute, make_change_set
 from cloudexec.infra.stack.events import Event, first_failure, plain_reason, remedy_of
@@ -45,6 +45,7 @@ from cloudexec.infra.template.build import template as make_template
 _DONE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 # What a resource was to be called that has no id yet; see template.
 _NAMES: Final = {"AWS::Logs::LogGroup": "/cloudexec/{}", "AWS::ECR::Repository": "{}"}
+_CLUSTER: Final = "AWS::ECS::Cluster"
 _MOST_ROUNDS: Final = 6  # of what must come before: wait, roll on, wait, remove, …
 
 
@@ -217,6 +218,8 @@ class _Deployment:
             return self._outcome()
         if not self._is_new:
             self._upload(code_now)
+        if any((change.action, change.kind) == ("Add", _CLUSTER) for change in change_set.changes):
+            ecsrole.ensure(self._place, self._teller.say)
         if change_set.changes:
             self._execute(change_set, "could not be made" if self._is_new else "could not be changed")
         if self._is_new and code_now.bundle is not None:
