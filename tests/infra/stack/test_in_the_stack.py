@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ OF_OTHERS = {
     "ec2:DescribeSecurityGroups",
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
+    "ecs:DescribeTasks",  # of runs that last longer
     "logs:FilterLogEvents",
     "logs:GetLogEvents",  # of workers that died
     "sqs:GetQueueAttributes",
@@ -39,6 +41,9 @@ OF_OTHERS = {
     "sqs:ListQueueTags",
     "sqs:ListQueues",
 }
+
+
+Story = list[dict[str, Any]]  # requests
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +76,7 @@ def allowed(scene: Scene, logical_id: str) -> set[str]:
     return {action for one in said for action in ([one] if isinstance(one, str) else one)}
 
 
-def asked(records: list[dict[str, Any]], principal: str) -> set[str]:
+def asked(records: Story, principal: str) -> set[str]:
     """The actions that somebody asked for."""
     found = {action_of(f"{each['service']}:{each['operation']}") for each in records if each["principal"] == principal}
     return found - FREE
@@ -82,13 +87,28 @@ def indirect(who: Who) -> set[str]:
     return {action for grant in GRANTS if grant.who is who for action in grant.indirect}
 
 
-@pytest.fixture(scope="module")
-def story(scene: Scene) -> list[dict[str, Any]]:
-    """Every request of a day in which about everything happens."""
-    aws = scene.aws
-    aws.forget_requests()
-    aws.record_requests()
+@contextmanager
+def recorded(scene: Scene) -> Iterator[Story]:
+    """Every request of a block that a client runs; the list is filled at its end."""
+    told: Story = []
+    scene.aws.forget_requests()
+    scene.aws.record_requests()
     with scene.as_shell("client"):
+        yield told
+    scene.aws.record_requests(on=False)
+    told += scene.aws.recorded_requests()
+
+
+def test_what_the_function_is_told_is_what_up_was_told(scene: Scene):
+    said = scene.client("lambda").get_function_configuration(FunctionName="cloudexec-worker")
+    assert (said["MemorySize"], said["Timeout"], said["Handler"]) == (1769, 900, "cloudexec.worker.awslambda.handler")
+    assert said["Environment"]["Variables"]["CLOUDEXEC_JOBS"] == "reports:*"
+
+
+@pytest.fixture(scope="module")
+def on_ecs(scene: Scene) -> Story:
+    """A day on ECS in which about everything happens."""
+    with recorded(scene) as told:
         with ECSExecutor(max_workers=1, tuning=QUICK) as executor:
             places = executor.submit(where)
             large = os.urandom(17 << 20)  # in both directions in parts
@@ -102,62 +122,64 @@ def story(scene: Scene) -> list[dict[str, Any]]:
             assert slow.done()
         with ECSExecutor.attach(run_id) as second:
             assert [future.result() for future in second.futures] == [None, 9]
+    return told
+
+
+@pytest.fixture(scope="module")
+def on_lambda(scene: Scene) -> Story:
+    """The same on Lambda."""
+    with recorded(scene) as told:
         quick = {"control_after_s": 0.1}
         with LambdaExecutor(max_workers=2, events_above_s=100, tuning=quick) as functions:
             large = os.urandom(9 << 20)  # neither argument nor result fits into an invocation
             assert functions.submit(bytes.upper, large).result() == large.upper()
             assert functions.submit(time.sleep, 0.5).result() is None
             assert functions.with_options(timeout_s=200).submit(pow, 2, 5).result() == 32  # by Event
-    aws.record_requests(on=False)
-    return aws.recorded_requests()
+    return told
 
 
-def test_workers_are_started_by_the_entry_point_from_the_bundle(scene: Scene, story: list[dict[str, Any]]):
+def test_workers_are_started_by_the_entry_point_from_the_bundle(scene: Scene, on_ecs: Story):
     tasks = scene.aws.tasks()
     definition = scene.client("ecs").describe_task_definition(taskDefinition="cloudexec-worker")["taskDefinition"]
     (container,) = definition["containerDefinitions"]
     assert container["entryPoint"][:2] == ["python", "-c"]
     assert "Fetch the bundle from S3" in container["entryPoint"][2]
     assert "image" not in tasks[0].facts or container["image"].startswith("public.ecr.aws/docker/library/python:3.")
-    fetched = [each for each in story if each["principal"] == "task" and each["path"].endswith(".zip")]
+    fetched = [each for each in on_ecs if each["principal"] == "task" and each["path"].endswith(".zip")]
     assert fetched
     assert {each["headers"]["x-amz-expected-bucket-owner"] for each in fetched} == {"123456789012"}
 
 
-@pytest.mark.parametrize(
-    ("principal", "who", "logical_id", "of_others"),
-    [
-        ("client", Who.CLIENT, "ClientPolicy", OF_OTHERS),
-        ("task", Who.TASK, "TaskRole", set()),
-        ("function", Who.FUNCTION, "FunctionRole", set()),
-    ],
-)
-def test_a_policy_allows_what_is_asked_for_and_nothing_else(
-    scene: Scene, story: list[dict[str, Any]], principal: str, who: Who, logical_id: str, of_others: set[str]
-):
-    wanted, granted = asked(story, principal), allowed(scene, logical_id)
+def check_rights(scene: Scene, story: Story, who: Who, logical_id: str, of_others: Collection[str] = ()) -> None:
+    """All that was asked is allowed, and all that is allowed was asked, or stands in the table as indirect."""
+    wanted, granted = asked(story, who.value), allowed(scene, logical_id)
     assert wanted
     assert wanted - granted == set()
-    assert granted - wanted - indirect(who) <= of_others
+    assert granted - wanted - indirect(who) <= set(of_others)
+
+
+def test_the_task_role_allows_what_workers_ask_for_and_nothing_else(scene: Scene, on_ecs: Story):
+    check_rights(scene, on_ecs, Who.TASK, "TaskRole")
+
+
+def test_the_functions_role_allows_what_the_function_asks_for_and_nothing_else(scene: Scene, on_lambda: Story):
+    check_rights(scene, on_lambda, Who.FUNCTION, "FunctionRole")
+
+
+def test_the_clients_policy_allows_what_the_client_asks_for_and_nothing_else(
+    scene: Scene, on_ecs: Story, on_lambda: Story
+):
+    check_rights(scene, on_ecs + on_lambda, Who.CLIENT, "ClientPolicy", OF_OTHERS)
 
 
 def test_jobs_that_are_put_into_the_stacks_bucket_run(scene: Scene):
-    aws, bucket = scene.aws, scene.resources()["Bucket"]
-    aws.forget_requests()
-    aws.record_requests()
-    with scene.as_shell("client"), LambdaExecutor.attach("group", bucket=bucket) as jobs:
+    bucket = scene.resources()["Bucket"]
+    with recorded(scene) as told, LambdaExecutor.attach("group", bucket=bucket) as jobs:
         assert jobs.submit("one", "reports:words", "to be or not").result(40) == 4
-    aws.record_requests(on=False)
-    assert asked(aws.recorded_requests(), "client") - allowed(scene, "JobsPolicy") == set()
+    assert asked(told, "client") - allowed(scene, "JobsPolicy") == set()
 
 
-def test_what_the_function_is_told_is_what_up_was_told(scene: Scene):
-    said = scene.client("lambda").get_function_configuration(FunctionName="cloudexec-worker")
-    assert (said["MemorySize"], said["Timeout"], said["Handler"]) == (1769, 900, "cloudexec.worker.awslambda.handler")
-    assert said["Environment"]["Variables"]["CLOUDEXEC_JOBS"] == "reports:*"
-
-
-def test_afterwards_everything_goes_and_nothing_is_in_the_way(scene: Scene, story: list[dict[str, Any]]):
+def test_afterwards_everything_goes_and_nothing_is_in_the_way(scene: Scene, on_ecs: Story):
     said = scene.run("down", "--yes")
     assert said.code == 0, said.err
     assert "1 task definitions of image=" in said.text

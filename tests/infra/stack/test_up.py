@@ -187,7 +187,7 @@ def killed(scene: Scene, while_: str) -> None:
 
 
 def test_an_up_that_was_killed_goes_on_in_aws_and_can_be_repeated(scene: Scene):
-    rule = scene.aws.faults.latency("iam", 2.5, operation="CreateRole")
+    rule = scene.aws.faults.latency("iam", 6.0, operation="CreateRole")  # longer than a second `up` takes to look
     killed(scene, "CREATE_IN_PROGRESS")
     scene.aws.faults.clear(rule)
     said = scene.run("up", "--yes", *SMALL)
@@ -198,7 +198,7 @@ def test_an_up_that_was_killed_goes_on_in_aws_and_can_be_repeated(scene: Scene):
 
 def test_an_up_that_was_killed_can_be_undone(scene: Scene):
     before = scene.inventory()
-    rule = scene.aws.faults.latency("iam", 2.5, operation="CreateRole")
+    rule = scene.aws.faults.latency("iam", 1.5, operation="CreateRole")
     killed(scene, "CREATE_IN_PROGRESS")
     scene.aws.faults.clear(rule)
     said = scene.run("down", "--yes")
