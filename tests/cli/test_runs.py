@@ -186,6 +186,20 @@ def test_an_unknown_run_is_answered_with_those_that_look_like_it(program, a_run)
     assert "there is no run" in err
 
 
+def test_a_stack_that_is_named_is_meant_whatever_bucket_is_set(program, a_run):
+    code, _, err = program("runs", "--stack", "nobodys")
+    assert code == 2
+    assert "stack 'nobodys' cannot be read" in err
+    assert "cloudexec up --stack nobodys" in err
+
+
+def test_a_call_that_the_run_does_not_have_is_not_waited_for(program, a_run):
+    _, run_id = a_run
+    code, out, err = program("logs", run_id, "99")
+    assert (code, out) == (0, "")
+    assert "has no call 99" in err
+
+
 # --- what calls print ----------------------------------------------------------------------------
 
 

@@ -87,6 +87,8 @@ def test_spans_are_shown_in_two_digits(seconds: float, shown: str) -> None:
     assert shown_span(seconds) == shown
 
 
-@pytest.mark.parametrize(("usd", "shown"), [(12.346, "$12.35"), (0.0123, "$0.0123"), (0.00001, "$0")])
+@pytest.mark.parametrize(
+    ("usd", "shown"), [(12.346, "$12.35"), (0.0123, "$0.0123"), (0.0001, "$0.0001"), (0.00001, "<$0.0001"), (0, "$0")]
+)
 def test_money_is_shown_in_cents_or_finer(usd: float, shown: str) -> None:
     assert shown_usd(usd) == shown

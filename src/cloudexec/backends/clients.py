@@ -88,7 +88,9 @@ class Clients:
         """Errors: SettingsError if there is none."""
         region = self._region or self.session.region_name
         if not region:
-            raise SettingsError("no AWS region is set", remedy="set AWS_REGION, e.g. eu-west-1, or give region= (--region)")
+            raise SettingsError(
+                "no AWS region is set", remedy="set AWS_REGION, e.g. eu-west-1, or give region= (--region)"
+            )
         return str(region)
 
     @cached_property
@@ -158,7 +160,11 @@ class Clients:
             retries={"mode": "standard", "total_max_attempts": attempts},
         )
         endpoint_url = self.endpoint_of(service) or None
-        return self.session.client(service, region_name=self.region, endpoint_url=endpoint_url, config=config)
+        try:
+            return self.session.client(service, region_name=self.region, endpoint_url=endpoint_url, config=config)
+        except ValueError as error:  # an endpoint that is no URL, also one of AWS_ENDPOINT_URL or a profile
+            remedy = "correct endpoint_url= (--endpoint-url) or AWS_ENDPOINT_URL; it is like http://127.0.0.1:5000"
+            raise SettingsError(str(error), remedy=remedy) from None
 
 
 def translated(what: str, error: Exception) -> AwsError | SettingsError:

@@ -7,11 +7,13 @@ Exit code: 0 done; 1 it failed, or a finding failed; 2 wrong usage or settings; 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, TextIO
 
 import click
 
@@ -71,7 +73,9 @@ def program() -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command; the exit code."""
     try:
-        code = program.main(list(words), prog_name="cloudexec", standalone_mode=False)
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, _some_stdout(nowhere):
+            code = program.main(list(words), prog_name="cloudexec", standalone_mode=False)
+            sys.stdout.flush()  # what cannot be written is told here, not when Python ends
     except click.exceptions.Abort:
         say_error("interrupted")
         return INTERRUPTED
@@ -85,6 +89,39 @@ def run(words: Sequence[str]) -> int:
         say_error(error)
         return USAGE if isinstance(error, SettingsError) else FAILED
     except BrokenPipeError:  # `cloudexec runs | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return 0
+    except OSError as error:  # of this machine: a disk, a folder, where stdout goes to
+        _discard_stdout()
+        say_error(SettingsError(_shown(error), remedy=_MENDED_BY.get(error.errno or 0, _MENDED_SOMEHOW)))
+        return FAILED
     return code if isinstance(code, int) else 0
+
+
+_MENDED_BY: Final = {
+    errno.ENOSPC: "make room where it was to be written; TMPDIR says where temporary files go",
+    errno.EACCES: "correct its permissions, or name another place",
+    errno.EROFS: "name a place that can be written; TMPDIR says where temporary files go",
+}
+_MENDED_SOMEHOW: Final = "correct that on this machine, and repeat the command"
+
+
+def _shown(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
+@contextlib.contextmanager
+def _some_stdout(nowhere: TextIO) -> Iterator[None]:
+    """Python has none if it is closed from the start: `cloudexec down --yes >&-`."""
+    if sys.stdout is not None:
+        yield
+        return
+    with contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _discard_stdout() -> None:
+    """What is still to be written goes nowhere: Python would complain of it at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

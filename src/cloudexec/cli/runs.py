@@ -21,6 +21,7 @@ from cloudexec.cli.common import json_option, place_of, place_options, yes_optio
 from cloudexec.cli.main import REFUSED
 from cloudexec.cli.runviews import (
     HEADINGS,
+    LEAST_SHOWN_USD,
     NUMBERS,
     cost_json,
     failure_rows,
@@ -35,7 +36,7 @@ from cloudexec.cli.runviews import (
     who,
 )
 from cloudexec.cli.show import confirmed, print_json, print_table, say
-from cloudexec.cli.spans import Moment, Span
+from cloudexec.cli.spans import Moment, Span, shown_span
 from cloudexec.errors import CloudexecError, RunMissing, SettingsError
 from cloudexec.executors import runkeys
 from cloudexec.executors.ecs import ECSExecutor
@@ -68,7 +69,7 @@ def home_of(
 ) -> Iterator[RunsHome]:
     """Errors: SettingsError, AwsError and its kin."""
     with place_of(profile, region, stack, endpoint_url) as place:
-        yield find_home(place, bucket, prefix, os.environ)
+        yield find_home(place, bucket, prefix, os.environ, stack_is_given=bool(stack))
 
 
 # --- looking ----------------------------------------------------------------------------------
@@ -162,7 +163,8 @@ def cost(run: str, as_json: bool, **where: Any) -> None:
         return
     rows = [(one.what, f"{one.quantity:,.3g}", one.unit, shown_usd(one.usd), one.assumed) for one in found.items]
     print_table(("item", "quantity", "", "cost", "assumed"), rows, right=("quantity", "cost"))
-    click.echo(f"about {shown_usd(found.usd)}, by list prices of {found.listed_for}, {found.listed}")
+    about = "about " if found.usd >= LEAST_SHOWN_USD else ""
+    click.echo(f"{about}{shown_usd(found.usd)}, by list prices of {found.listed_for}, {found.listed}")
     for note in found.notes:
         say(note)
 
@@ -207,6 +209,8 @@ def logs(
                 click.echo(line.text if raw else log_text(line, summary.run_id))
     if not n_lines and not summary.where.logs_output:
         say("what calls print did not go to the log: log_output=False")
+    elif not n_lines and call is not None and call > summary.counts.total and summary.is_over:
+        say(f"run {summary.run_id} has no call {call}: {summary.counts.total} were submitted", "yellow")
     elif not n_lines:
         say("no lines yet; CloudWatch shows them some seconds after they were written")
 
@@ -322,7 +326,7 @@ def clean(older_than: float | None, run: str, summaries: bool, yes: bool, as_jso
     if keys:
         say(f"{len(keys)} keys of runs that are gone, on this machine: {'removed' if yes else 'would be removed'}")
     if not going and not keys:
-        say("nothing to remove")
+        say("nothing to remove" + (f" of runs older than {shown_span(older_than_s)}" if older_than_s else ""))
     elif not yes:
         say("nothing was removed: repeat with --yes to do it")
 

@@ -22,6 +22,7 @@ from cloudexec.observe.summary import Durations, RunSummary
 
 HEADINGS: Final = ("run", "name", "backend", "state", "begun", "done", "failed", "open", "workers", "cost", "who")
 NUMBERS: Final = ("done", "failed", "open", "workers", "cost")
+LEAST_SHOWN_USD: Final = 0.0001
 _MIB: Final = 1 << 20
 _ESCAPES: Final = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")  # colours may stay
 
@@ -32,8 +33,10 @@ def plain(text: str) -> str:
 
 
 def shown_usd(usd: float) -> str:
-    """Cents from a dollar on, more digits below."""
-    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.0001 else "$0"
+    """Cents from a dollar on, more digits below; what is less than can be shown is not nothing."""
+    if usd <= 0:
+        return "$0"
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= LEAST_SHOWN_USD else "<$0.0001"
 
 
 def who(summary: RunSummary) -> str:
@@ -51,7 +54,7 @@ def list_row(view: RunView) -> Sequence[object]:
         return (view.run_id, "", "", view.state, "", "", "", "", "", "", view.trouble[:60])
     counts = summary.counts
     n_workers = summary.n_workers if summary.backend == "ecs" else summary.invocations.n
-    begun = f"{shown_moment(summary.begun_s)} ({shown_span(time.time() - summary.begun_s)})"
+    begun = f"{shown_moment(summary.begun_s)} ({shown_span(time.time() - summary.begun_s)} ago)"
     return (
         view.run_id,
         plain(summary.name),

@@ -415,7 +415,10 @@ class AccessDenied(AwsError):
 class CredentialsMissing(AwsError):
     """No credentials were found; the text names every place that was tried."""
 
-    remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, give the task or instance a role, or run `aws sso login`"
+    remedy = (
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure` or `aws sso login`, name a profile "
+        "(--profile, AWS_PROFILE), or give the task or instance a role"
+    )
 
 
 class CredentialsExpired(AwsError):

@@ -177,7 +177,7 @@ def _take_back(table: Any, key: str) -> None:
 
     comment = str(table.item(key).trivia.comment)
     if comment.startswith(_INSTEAD):
-        before = tomlkit.parse(f"{key} = {comment.removeprefix(_INSTEAD)}\n").item(key)
+        before: Any = tomlkit.parse(f"{key} = {comment.removeprefix(_INSTEAD)}\n").item(key)
         _put(table, key, before, before.trivia.comment)
     else:
         del table[key]

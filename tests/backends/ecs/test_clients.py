@@ -89,6 +89,12 @@ def test_without_a_server_there_is_a_connection_error_that_is_not_ambiguous():
     assert not caught.value.ambiguous
 
 
+def test_an_endpoint_that_is_no_url_is_a_wrong_setting():
+    clients = Clients(session=session_in("eu-west-1"), endpoint_url="nonsense")
+    with pytest.raises(SettingsError, match=r"nonsense.*Remedy: correct endpoint_url="):
+        clients.ask("ecs", "describe_clusters", {})
+
+
 @pytest.mark.parametrize("refusing", [pytest.param((400, "ClusterNotFoundException"), id="cluster")], indirect=True)
 def test_the_setting_that_names_nothing_is_told(refusing):
     with pytest.raises(AwsError, match=r"\(cluster='c', eu-west-1\)\. Remedy: correct cluster="):

@@ -170,6 +170,8 @@ def change(action: str, replacement: str = "", **more: Any) -> dict[str, Any]:
         (change("Modify", "True"), "Replace", True),
         (change("Modify", "Conditional"), "Replace?", True),
         (change("Remove"), "Remove", True),
+        (change("Modify", "True", ResourceType="AWS::ECS::TaskDefinition"), "Replace", False),  # its next revision
+        (change("Remove", ResourceType="AWS::ECS::TaskDefinition"), "Remove", True),
     ],
 )
 def test_a_change_tells_whether_something_is_lost(given: dict[str, Any], action: str, is_loss: bool):

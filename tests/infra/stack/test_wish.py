@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,26 @@ def test_a_new_stack_keeps_nothing():
 def test_a_parameter_that_is_none(name: str, remedy: str):
     with pytest.raises(SettingsError, match=remedy):
         check_parameters({name: "1"}, template(StackOptions()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("LogDays", "17", "give one of 1, 3, 5, 7, 14,"),
+        ("LogDays", "soon", "give one of"),
+        ("LogDays", "14", ""),
+        ("FunctionTimeout", "901", "give a number from 1 to 900"),
+        ("FunctionTimeout", "", "give a number from 1 to 900"),
+        ("FunctionTimeout", "1m", "give a number from 1 to 900"),
+        ("FunctionTimeout", "900", ""),
+        ("WorkerImage", "anything", ""),
+    ],
+)
+def test_what_a_parameter_does_not_take(name: str, value: str, remedy: str):
+    """CloudFormation alone would say no, and not what it takes."""
+    refused = pytest.raises(SettingsError, match=f"{name}={value} .*{remedy}")
+    with refused if remedy else nullcontext():
+        check_parameters({name: value}, template(StackOptions()))
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,8 @@ def _configuration(place: LambdaPlace, function: str, ask: Ask) -> Mapping[str, 
     ours, theirs = "python{}.{}".format(*sys.version_info[:2]), str(said.get("Runtime") or "")
     if theirs.startswith("python") and theirs != ours:
         what = f"function {_shown(function, place)} runs on {theirs}, this client on {ours}"
-        raise VersionMismatch(what, remedy=f"give the function the runtime {ours}, or run the client on {theirs}")
+        remedy = f"give the function the runtime {ours} (`cloudexec up --{ours.replace('python', 'python ')}`), or "
+        raise VersionMismatch(what, remedy=f"{remedy}run the client on {theirs}")
     return said
 
 

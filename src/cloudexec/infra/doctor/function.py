@@ -49,7 +49,7 @@ def judge_function(said: Mapping[str, Any], python: str, bucket: str) -> list[Fi
     runtime = str(said.get("Runtime") or "")
     if not is_image and runtime != f"python{python}":
         text = f"function {name} runs {runtime}, this client Python {python}: results cannot be unpickled"
-        findings.append(failed(SUBJECT, text, "run `cloudexec up` with this Python, or use that one here"))
+        findings.append(failed(SUBJECT, text, f"run `cloudexec up --python {python}`, or use that one here"))
     if not is_image and said.get("Handler") != HANDLER:
         text = f"the handler of function {name} is {said.get('Handler')}, not {HANDLER}"
         remedy = "nothing need be wrong if it calls cloudexec's; otherwise correct function=, or the handler"

@@ -105,7 +105,7 @@ def judge_plain(image: str, python: str) -> list[Finding]:
         return [unknown(SUBJECT, f"which Python {image} has is not in its name", "--run compares it")]
     if found["version"] != python:
         text = f"workers run Python {found['version']} ({image}), this client {python}: results cannot be unpickled"
-        remedy = f"use Python {found['version']} here, or run `cloudexec up` with this Python"
+        remedy = f"use Python {found['version']} here, or run `cloudexec up --python {python}`"
         return [failed(SUBJECT, text, remedy, image=image)]
     return [ok(SUBJECT, f"workers run {image}, which is this client's Python, and fetch the bundle", image=image)]
 
@@ -165,7 +165,7 @@ def judge_bundle_refusal(address: str, error: AwsError) -> Finding:
 
 def judge_bundle(address: str, size_bytes: int) -> list[Finding]:
     """Pure."""
-    size_mb = size_bytes / 1e6
+    size_mb = size_bytes / 1024**2  # as `up` counts
     text = f"the bundle is there: {size_mb:.1f} MB, {address}"
     if size_mb > LARGE_MB:
         remedy = "build an image: cloudexec image; it need not be unpacked by each worker"

@@ -100,7 +100,7 @@ def _judge_options(found: StackState, options: StackOptions, python: str, *, is_
     findings = []
     if options.python != python:
         text = f"stack {found.name} runs Python {options.python}, this client {python}: results cannot be unpickled"
-        remedy = f"use Python {options.python} here, or run `cloudexec up` with this Python"
+        remedy = f"use Python {options.python} here, or run `cloudexec up --python {python}`"
         findings.append(failed(SUBJECT, text, remedy, python=options.python))
     needed = {"Worker": options.ecs, "Function": options.function}
     if lacking := [name for name, is_meant in needed.items() if is_meant and not found.outputs.get(name)]:

@@ -149,14 +149,19 @@ class RunsHome:
         raise RunMissing(f"there is no run in s3://{self.bucket}/{self.prefix}", remedy="start one")
 
 
-def find_home(place: Place, bucket: str, prefix: str, environ: Mapping[str, str]) -> RunsHome:
+def find_home(
+    place: Place, bucket: str, prefix: str, environ: Mapping[str, str], *, stack_is_given: bool = False
+) -> RunsHome:
     """As executors find it: what is given, environment variables, the configuration file, the stack.
 
+    stack_is_given: by an option, so that its bucket is meant, whatever variables and file say.
     Errors: SettingsError, AwsError and its kin.
     """
     found = {**from_file(environ), **from_environment(environ)}
     settled = {name: str(found[name].value) for name in ("bucket", "prefix") if name in found}
-    bucket = bucket or settled.get("bucket", "") or _bucket_of_stack(place)
+    if not bucket and stack_is_given:
+        bucket = _bucket_of_stack(place, is_named=True)
+    bucket = bucket or settled.get("bucket", "") or _bucket_of_stack(place, is_named=False)
     if not bucket:
         what = (
             f"no bucket is named: looked at --bucket, CLOUDEXEC_BUCKET, the configuration file, stack {place.stack!r}"
@@ -165,8 +170,8 @@ def find_home(place: Place, bucket: str, prefix: str, environ: Mapping[str, str]
     return RunsHome(place, bucket, (prefix or settled.get("prefix", "") or DEFAULT_PREFIX).strip("/"))
 
 
-def _bucket_of_stack(place: Place) -> str:
-    buckets = by_types(resources_of(place.stack, place.ask, is_named=False)).get("AWS::S3::Bucket", {})
+def _bucket_of_stack(place: Place, *, is_named: bool) -> str:
+    buckets = by_types(resources_of(place.stack, place.ask, is_named=is_named)).get("AWS::S3::Bucket", {})
     return buckets.get(choose(place.stack, "bucket", buckets, True), "")
 
 

@@ -38,8 +38,9 @@ class Change:
 
     @property
     def is_loss(self) -> bool:
-        """Whether something that is there goes away."""
-        return self.action in ("Remove", "Replace", "Replace?")
+        """Whether something that is there goes away. A task definition's next revision loses nothing."""
+        is_revision = self.kind == "AWS::ECS::TaskDefinition" and self.action != "Remove"
+        return self.action in ("Remove", "Replace", "Replace?") and not is_revision
 
     @property
     def loses(self) -> str:

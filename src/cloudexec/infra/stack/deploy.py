@@ -250,6 +250,8 @@ class _Deployment:
                 f"The stack is for Python {self._options.python}, and this is {THIS_PYTHON}: executors need the same. "
                 f"`cloudexec up --python {THIS_PYTHON}` changes it."
             )
+        elif wish.python and wish.python != THIS_PYTHON:
+            self._teller.say(f"For Python {wish.python}, and this is {THIS_PYTHON}: only executors of that use it.")
 
     def _check_bucket(self) -> None:
         """Errors: SettingsError where this account has such a bucket; one of another account CloudFormation tells."""
@@ -283,7 +285,7 @@ class _Deployment:
             if n_bytes is not None:
                 return _Code(key=record.key, order=order, contents=record.contents, n_bytes=n_bytes)
         if order.packages or order.requirements:
-            self._teller.say("Fetching packages for Linux …")
+            self._teller.say(f"Fetching packages for Python {order.python} on Linux {order.arch} …")
         bundle = make_bundle(
             order.packages,
             python=order.python,

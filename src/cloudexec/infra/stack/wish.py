@@ -7,6 +7,8 @@ Rule:      what is not asked for stays as it is; where nothing is, the default h
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -72,9 +74,10 @@ def needs_bundle_for_function(options: StackOptions, parameters: Mapping[str, st
 
 
 def check_parameters(given: Mapping[str, str], template: Mapping[str, Any]) -> None:
-    """Errors: SettingsError for names that the template does not have, and those that an option sets."""
+    """Errors: SettingsError for names that the template does not have, and those that an option sets; for values
+    that CloudFormation would refuse without saying which it takes."""
     known = template["Parameters"]
-    for name in given:
+    for name, value in given.items():
         if name in _BY_OPTION:
             raise SettingsError(f"--parameters {name} is set by an option", remedy=f"give {_BY_OPTION[name]}")
         if name not in known:
@@ -82,6 +85,22 @@ def check_parameters(given: Mapping[str, str], template: Mapping[str, Any]) -> N
             names = ", ".join(each for each in known if each not in _BY_OPTION)
             remedy = f"did you mean {near[0]!r}?" if near else f"names are {names}"
             raise SettingsError(f"--parameters {name} is unknown", remedy=remedy)
+        if wanted := _wanted(value, known[name]):
+            raise SettingsError(f"--parameters {name}={value} is not what it takes", remedy=f"give {wanted}")
+
+
+def _wanted(value: str, about: Mapping[str, Any]) -> str:
+    """What a parameter takes, if this is not it."""
+    if "AllowedValues" in about:
+        allowed = [str(each) for each in about["AllowedValues"]]
+        return "" if value in allowed else f"one of {', '.join(allowed)}"
+    if about.get("Type") != "Number":
+        return ""
+    least, most = about.get("MinValue", -math.inf), about.get("MaxValue", math.inf)
+    is_number = re.fullmatch(r"[+-]?\d+(\.\d+)?", value) is not None
+    if is_number and least <= float(value) <= most:
+        return ""
+    return f"a number from {least} to {most}" if most < math.inf else "a number"
 
 
 def parameters_of(template: Mapping[str, Any], own: Mapping[str, str], state: StackState) -> dict[str, str | None]:
