@@ -10,6 +10,12 @@ from cloudexec import ECSExecutor
 from tests.infra.stack.scene import ACCOUNT, BUCKET, OTHER_PYTHON, REGION, Scene
 
 SMALL = ("--only", "lambda", "--python", OTHER_PYTHON)
+READS_MINE = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::mine/*"}],
+    }
+)
 BIG = ("--only", "ecs", "--python", OTHER_PYTHON)
 
 
@@ -52,6 +58,7 @@ def test_the_account_is_as_it_was_whatever_lies_in_the_stack(scene: Scene):
     said = scene.run("down", "--yes")
     assert said.code == 0, said.err
     assert scene.inventory() == before
+    assert scene.client("ecs").list_task_definitions(status="INACTIVE")["taskDefinitionArns"] == []
     assert scene.status() == ""
     assert not scene.config.exists()
     again = scene.run("down", "--yes")
@@ -121,7 +128,8 @@ def test_a_fresh_heartbeat_is_a_run_and_an_old_summary_is_none(scene: Scene):
 def test_a_strangers_task_in_the_cluster_is_not_stopped(scene: Scene):
     up(scene, "--only", "ecs", "--python", OTHER_PYTHON)
     ecs, found = scene.client("ecs"), scene.resources()
-    container = {"name": "sleep", "image": "x", "memory": 512, "command": ["sleep", "60"], "essential": True}
+    stubborn = ["sh", "-c", "trap '' TERM; sleep 60"]
+    container = {"name": "sleep", "image": "x", "memory": 512, "command": stubborn, "stopTimeout": 10}
     ecs.register_task_definition(
         family="theirs",
         containerDefinitions=[container],
@@ -132,11 +140,19 @@ def test_a_strangers_task_in_the_cluster_is_not_stopped(scene: Scene):
     )
     subnet = scene.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
     network = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": [found["SecurityGroup"]]}}
-    ecs.run_task(cluster="cloudexec", taskDefinition="theirs", launchType="FARGATE", networkConfiguration=network)
+    started = ecs.run_task(
+        cluster="cloudexec", taskDefinition="theirs", launchType="FARGATE", networkConfiguration=network
+    )
     said = scene.run("down", "--yes", "--force")
     assert (said.code, "was not started by cloudexec" in said.text) == (2, True)
     assert [task.desired for task in scene.aws.tasks()] == ["RUNNING"]
     assert scene.status() == "UPDATE_COMPLETE"
+
+    # Told to stop by its owner it takes a while, and is waited for: a cluster with tasks that stop is not removed.
+    ecs.stop_task(cluster="cloudexec", task=started["tasks"][0]["taskArn"])
+    assert [task.state for task in scene.aws.tasks()] != ["STOPPED"]
+    assert scene.run("down", "--yes").code == 0
+    assert [task.state for task in scene.aws.tasks()] == ["STOPPED"]
 
 
 def test_what_cannot_be_removed_is_named_and_the_rest_can_be_repeated(scene: Scene):
@@ -152,6 +168,34 @@ def test_what_cannot_be_removed_is_named_and_the_rest_can_be_repeated(scene: Sce
     assert scene.status() == "DELETE_FAILED"
     scene.aws.faults.clear(rule)
     assert scene.run("down", "--yes").code == 0
+    assert scene.inventory() == before
+
+
+def test_what_iam_holds_is_told_before_anything_is_touched(scene: Scene):
+    before = scene.inventory()
+    up(scene, *SMALL)
+    iam, found = scene.client("iam"), scene.resources()
+    iam.create_user(UserName="alice")
+    iam.attach_user_policy(UserName="alice", PolicyArn=found["ClientPolicy"])
+    iam.put_role_policy(RoleName=found["FunctionRole"], PolicyName="my-data", PolicyDocument=READS_MINE)
+    iam.attach_role_policy(RoleName=found["FunctionRole"], PolicyArn=found["ClientPolicy"])
+    said = scene.run("down", "--yes")
+    assert said.code == 2
+    detached = f"detach-role-policy --role-name {found['FunctionRole']} --policy-arn {found['ClientPolicy']}"
+    for words in (
+        "ClientPolicy is attached to user alice",
+        f"aws iam detach-user-policy --user-name alice --policy-arn {found['ClientPolicy']}",
+        f"aws iam delete-role-policy --role-name {found['FunctionRole']} --policy-name my-data",
+    ):
+        assert words in said.text
+    assert said.text.count(detached) == 1  # seen from both sides, said once
+    assert (scene.status(), len(scene.aws.objects(BUCKET))) == ("UPDATE_COMPLETE", 2)
+
+    iam.detach_user_policy(UserName="alice", PolicyArn=found["ClientPolicy"])
+    iam.detach_role_policy(RoleName=found["FunctionRole"], PolicyArn=found["ClientPolicy"])
+    iam.delete_role_policy(RoleName=found["FunctionRole"], PolicyName="my-data")
+    assert scene.run("down", "--yes").code == 0
+    iam.delete_user(UserName="alice")
     assert scene.inventory() == before
 
 

@@ -164,13 +164,19 @@ _REMEDIES: Final[tuple[tuple[str, str, str], ...]] = (
         "and repeat",
     ),
     (
+        "AWS::IAM::Role",
+        r"must (detach all|delete) policies first|DeleteConflict",
+        "it was given a policy besides those of the stack: `aws iam list-role-policies --role-name {name}` and "
+        "`aws iam list-attached-role-policies --role-name {name}` name it; take it away, and repeat",
+    ),
+    (
         "AWS::ECS::Cluster",
-        r"contains Tasks|ClusterContains",
+        r"contains Tasks|ClusterContains|while Tasks are active",
         "tasks run in it: stop them, and repeat",
     ),
     (
         "",
-        r"dependent object|DependencyViolation|has dependencies",
+        r"dependent object|DependencyViolation|has dependencies|mapped public address",
         "something that the stack did not make uses it, such as a network interface: remove that, and repeat",
     ),
     (

@@ -1,6 +1,6 @@
 """What is in a stack: resources, objects, images, what is alive, what runs have left behind.
 
-Called by: remove.py.   Calls: place.py.
+Called by: remove.py.   Calls: place.py, holders.py.
 Whose is it? A run belongs to the stack in whose bucket its objects or its summary lie, or in whose cluster its tasks
 run; a queue to the stack of its run. Names alone tell nothing: two stacks of one account share `cloudexec-*`.
 """
@@ -16,6 +16,7 @@ from typing import Any, Final
 from cloudexec.backends.pull.home import RUN_TAG
 from cloudexec.errors import AccessDenied, AwsError
 from cloudexec.infra.place import Place
+from cloudexec.infra.stack.holders import in_the_way
 
 _ALIVE_S: Final = 120.0  # a client writes its control object every 20 s
 _RUN_KEY: Final = re.compile(r"(?:^|/)(?:runs/(?P<run>[^/]+)/(?P<rest>.+)|summaries/(?P<summary>[^/]+)\.json)$").search
@@ -35,13 +36,17 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """What would go with the stack. alive, strange: sentences on runs at work, and on what others have in the way."""
+    """What would go with the stack. alive, strange: sentences on runs at work, and on what others have in the way.
+
+    held: sentences on why IAM would not let a policy or role go, each with the command that ends it.
+    """
 
     resources: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # logical id -> type, physical id
     objects: Mapping[str, Kind] = field(default_factory=dict)
     n_images: int = 0
     alive: tuple[str, ...] = ()
     strange: tuple[str, ...] = ()
+    held: tuple[tuple[str, str], ...] = ()
     tasks: tuple[str, ...] = ()  # ARNs of ours that run
     queues: tuple[str, ...] = ()  # URLs of this stack's runs
     definitions: tuple[str, ...] = ()  # ARNs of task definitions with this stack's roles
@@ -49,6 +54,11 @@ class Inside:
     def physical(self, logical_id: str) -> str:
         """The id of a resource; empty if there is none."""
         return self.resources.get(logical_id, ("", ""))[1]
+
+    @property
+    def roles(self) -> set[str]:
+        """The names of the stack's roles."""
+        return {physical for kind, physical in self.resources.values() if kind == "AWS::IAM::Role"}
 
 
 def look_inside(place: Place, stack_id: str, now: datetime | None = None) -> Inside:
@@ -66,6 +76,7 @@ def look_inside(place: Place, stack_id: str, now: datetime | None = None) -> Ins
         n_images=_n_images(place, found.get("Repository", ("", ""))[1]),
         alive=tuple(alive),
         strange=tuple(f"task {arn} in cluster {cluster} was not started by cloudexec" for arn in others),
+        held=tuple(in_the_way(place, found)),
         tasks=tasks,
         queues=tuple(_queues(place, runs | working)) if cluster else (),
         definitions=tuple(_definitions(place, roles)) if cluster else (),
@@ -178,14 +189,17 @@ def _definitions(place: Place, roles: set[str]) -> Iterator[str]:
     except AccessDenied:
         return
     for family in filter(_FAMILY, families):
-        arns = place.pages(
-            "ecs", "list_task_definitions", {"familyPrefix": family, "status": "ACTIVE"}, "taskDefinitionArns"
-        )
-        for arn in arns:
-            said = place.ask("ecs", "describe_task_definition", {"taskDefinition": arn})["taskDefinition"]
-            named = {str(said.get(key) or "").rpartition("/")[2] for key in ("taskRoleArn", "executionRoleArn")}
-            if named & roles:
-                yield str(arn)
+        yield from revisions(place, family, "ACTIVE", roles)
+
+
+def revisions(place: Place, family: str, status: str, roles: set[str]) -> Iterator[str]:
+    """Revisions of a task definition that have one of these roles. Errors: AwsError and its kin."""
+    request = {"familyPrefix": family, "status": status}
+    for arn in place.pages("ecs", "list_task_definitions", request, "taskDefinitionArns"):
+        said = place.ask("ecs", "describe_task_definition", {"taskDefinition": arn})["taskDefinition"]
+        named = {str(said.get(key) or "").rpartition("/")[2] for key in ("taskRoleArn", "executionRoleArn")}
+        if named & roles:
+            yield str(arn)
 
 
 def _n_images(place: Place, repository: str) -> int:

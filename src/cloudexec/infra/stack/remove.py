@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -21,12 +21,13 @@ from cloudexec.infra.place import Place
 from cloudexec.infra.stack.deploy import failure
 from cloudexec.infra.stack.events import Event, last_failures, plain_reason, remedy_of
 from cloudexec.infra.stack.follow import event_before_operation, follow, latest_event
-from cloudexec.infra.stack.inside import Inside, look_inside, versions
+from cloudexec.infra.stack.inside import Inside, look_inside, revisions, versions
 from cloudexec.infra.stack.look import StackState, look
 from cloudexec.infra.template.options import STACK_TAG
 
 _KEYS_AT_ONCE: Final = 1000
 _MOST_ROUNDS: Final = 3
+_STOPS_WITHIN_S: Final = 180.0  # the longest StopTimeout, and the network
 _BUCKET: Final = "Bucket"
 
 
@@ -79,6 +80,7 @@ def down(place: Place, teller: Teller, *, force: bool = False, keep_bucket: bool
     teller.begins(state)
     _remove_strays(place, inside, teller)
     kept = _remove_stack(place, state, inside, teller, keep_bucket=keep_bucket)
+    _remove_revisions(place, state, inside)
     return Removal(before=state, is_done=True, kept=kept)
 
 
@@ -100,6 +102,10 @@ def _check_at_rest(state: StackState, inside: Inside, *, force: bool) -> None:
     if inside.strange:
         what = f"stack {state.name!r} cannot be removed: {'; '.join(inside.strange[:3])}"
         raise SettingsError(what, remedy="stop it, e.g. with `aws ecs stop-task`, and repeat")
+    if inside.held:
+        what = f"stack {state.name!r} cannot be removed: {'; '.join(sentence for sentence, _ in inside.held)}"
+        commands = "; ".join(dict.fromkeys(command for _, command in inside.held))
+        raise SettingsError(what, remedy=f"nothing was touched; do this, and repeat `cloudexec down`: {commands}")
     if inside.alive and not force:
         what = f"{len(inside.alive)} runs are alive: {'; '.join(inside.alive[:5])}"
         raise StillAlive(what, remedy="wait for them, or end them with `cloudexec stop RUN`; --force ends them all")
@@ -117,27 +123,49 @@ def _remove_strays(place: Place, inside: Inside, teller: Teller) -> None:
     cluster = inside.physical("Cluster")
     for arn in inside.tasks:
         place.ask("ecs", "stop_task", {"cluster": cluster, "task": arn, "reason": "cloudexec down"})
-    if inside.tasks:
-        teller.say(f"Stopping {len(inside.tasks)} workers; they get up to two minutes.")
-        _wait_for_tasks(place, cluster, inside.tasks)
+    _wait_for_tasks(place, cluster, inside.tasks, teller)
     for url in inside.queues:
         _unless_gone(place, "sqs", "delete_queue", {"QueueUrl": url}, "QueueDoesNotExist")
     for arn in inside.definitions:
         place.ask("ecs", "deregister_task_definition", {"taskDefinition": arn})
-    if inside.definitions:
-        for few in _portions(inside.definitions, 10):
-            place.ask("ecs", "delete_task_definitions", {"taskDefinitions": list(few)})
+    _delete_definitions(place, inside.definitions)
 
 
-def _wait_for_tasks(place: Place, cluster: str, arns: Sequence[str]) -> None:
-    left, deadline_s = list(arns), time.monotonic() + 180.0
+def _delete_definitions(place: Place, arns: Iterable[str]) -> None:
+    for few in _portions(arns, 10):
+        place.ask("ecs", "delete_task_definitions", {"taskDefinitions": few})
+
+
+def _remove_revisions(place: Place, state: StackState, inside: Inside) -> None:
+    """CloudFormation only deregisters the worker's definition: each revision would stay in the account for ever."""
+    if inside.physical("Cluster"):
+        _delete_definitions(place, revisions(place, f"{state.name}-worker", "INACTIVE", inside.roles))
+
+
+def _wait_for_tasks(place: Place, cluster: str, stopped: Sequence[str], teller: Teller) -> None:
+    """Also for those that were told to stop before: the cluster goes when all have ended, their network with them."""
+    if stopped:
+        teller.say(f"Stopping {len(stopped)} workers; they get up to two minutes.")
+    left, deadline_s = [*stopped, *_told_to_stop(place, cluster)], time.monotonic() + _STOPS_WITHIN_S
     while left and time.monotonic() < deadline_s:
         said = place.ask("ecs", "describe_tasks", {"cluster": cluster, "tasks": left[:100]})
-        stopped = {task["taskArn"] for task in said.get("tasks") or () if task["lastStatus"] == "STOPPED"}
-        stopped |= {lost["arn"] for lost in said.get("failures") or ()}
-        left = [arn for arn in left if arn not in stopped]
-        if left:
+        ended = {task["taskArn"] for task in said.get("tasks") or () if task["lastStatus"] == "STOPPED"}
+        ended |= {lost["arn"] for lost in said.get("failures") or ()}
+        left = [arn for arn in left if arn not in ended]
+        if left and not ended:
             time.sleep(1.0)
+
+
+def _told_to_stop(place: Place, cluster: str) -> list[str]:
+    """Tasks that end or have ended; ECS forgets them after an hour."""
+    if not cluster:
+        return []
+    try:
+        return list(place.pages("ecs", "list_tasks", {"cluster": cluster, "desiredStatus": "STOPPED"}, "taskArns"))
+    except AwsError as error:
+        if error.code == "ClusterNotFoundException":
+            return []
+        raise
 
 
 def _empty(place: Place, bucket: str, teller: Teller) -> None:
