@@ -197,6 +197,7 @@ SETUP = (
             ("CreateSecurityGroup", "security-group/sg-1"),
             ("CreateSecurityGroup", "vpc/vpc-1"),
             ("CreateTags", "security-group/sg-1"),
+            ("AuthorizeSecurityGroupEgress", "security-group/sg-1"),
             ("CreateVpc", "vpc/vpc-1"),
             ("CreateSubnet", "subnet/subnet-1"),
             ("CreateRoute", "route-table/rtb-1"),
@@ -213,7 +214,6 @@ SETUP = (
             others=((None, TAGGED_BY_OTHERS), (None, BY_STACK)),
         )
         for name, thing in (
-            ("AuthorizeSecurityGroupEgress", "security-group/sg-1"),
             ("DeleteSecurityGroup", "security-group/sg-1"),
             ("DeleteVpc", "vpc/vpc-1"),
             ("DeleteSubnet", "subnet/subnet-1"),

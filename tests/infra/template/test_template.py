@@ -14,6 +14,7 @@ from cloudexec.errors import SettingsError
 from cloudexec.infra.names import in_template
 from cloudexec.infra.permissions.grants import Part, Who
 from cloudexec.infra.permissions.render import grants_of, in_cloudformation, policy
+from cloudexec.infra.stack.holders import OWN
 from cloudexec.infra.template.build import as_json, as_yaml, template
 from cloudexec.infra.template.options import StackOptions
 
@@ -164,6 +165,26 @@ def test_a_role_is_taken_by_its_service_alone(role: str, service: str, is_of_thi
     assert statement["Principal"] == {"Service": service}
     assert statement["Action"] == "sts:AssumeRole"
     assert ("Condition" in statement) == is_of_this_account
+
+
+def test_images_are_pulled_by_functions_of_the_stack_alone():
+    """By the key that Lambda writes itself where a repository has no policy; it is not known to send another one."""
+    (statement,) = template(EVERYTHING)["Resources"]["Repository"]["Properties"]["RepositoryPolicyText"]["Statement"]
+    functions = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-*"
+    assert statement["Condition"] == {"StringLike": {"aws:SourceArn": {"Fn::Sub": functions}}}
+
+
+def test_down_knows_which_policies_roles_have_by_themselves():
+    properties = [each["Properties"] for each in template(EVERYTHING)["Resources"].values() if "Properties" in each]
+    assert {each["PolicyName"] for one in properties for each in one.get("Policies", [])} == OWN
+
+
+@pytest.mark.parametrize(
+    ("name", "is_fine"), [("mine-123456789012-eu-west-1", True), ("my.bucket", False), ("Mine", False), ("-x-", False)]
+)
+def test_a_buckets_name_fits_into_the_certificate_of_s3(name: str, is_fine: bool):
+    pattern = template(EVERYTHING)["Parameters"]["BucketName"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, name)) == is_fine
 
 
 def test_the_bucket_is_closed():

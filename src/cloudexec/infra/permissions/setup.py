@@ -338,7 +338,12 @@ _HANDLED: Final = (
     _handled(
         Part.ECS,
         "the workers' security group: made by CloudFormation, and changed while it is being made",
-        ("ec2:CreateSecurityGroup", "ec2:CreateTags"),
+        (
+            "ec2:AuthorizeSecurityGroupEgress",  # perhaps before it has its tags
+            "ec2:CreateSecurityGroup",
+            "ec2:CreateTags",
+            "ec2:RevokeSecurityGroupEgress",
+        ),
         (f"{_EC2}security-group/*", f"{_EC2}vpc/*"),
         when=_BY_STACKS,
     ),
@@ -351,11 +356,9 @@ _HANDLED: Final = (
         Part.ECS,
         "the workers' security group, of this stack only",
         (
-            "ec2:AuthorizeSecurityGroupEgress",
             "ec2:AuthorizeSecurityGroupIngress",
             "ec2:DeleteSecurityGroup",
             "ec2:DeleteTags",
-            "ec2:RevokeSecurityGroupEgress",
             "ec2:RevokeSecurityGroupIngress",
             "ec2:UpdateSecurityGroupRuleDescriptionsEgress",
             "ec2:UpdateSecurityGroupRuleDescriptionsIngress",

@@ -12,6 +12,7 @@ from cloudexec.infra.permissions.grants import Who
 from cloudexec.infra.permissions.render import in_cloudformation, policy
 from cloudexec.infra.template.options import Shape, StackOptions, att, ref, resource, role, sub
 
+_FUNCTIONS = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function"
 _KEPT_IMAGES = 10
 _BUILD_MINUTES = 60
 
@@ -53,7 +54,8 @@ def _pulled_by_lambda() -> Shape:
         "Effect": "Allow",
         "Principal": {"Service": "lambda.amazonaws.com"},
         "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-        "Condition": {"StringEquals": {"aws:SourceAccount": ref("AWS::AccountId")}},
+        # The key that Lambda is known to send here: it writes the same condition where a repository has no policy.
+        "Condition": {"StringLike": {"aws:SourceArn": sub(f"{_FUNCTIONS}:${{AWS::StackName}}-*")}},
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
 

@@ -18,7 +18,8 @@ def parameters(options: StackOptions) -> Shape:
         "BucketName": {
             "Type": "String",
             "Description": "The bucket's name; `cloudexec up` gives STACK-ACCOUNT-REGION",
-            "AllowedPattern": "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+            # No dots: they are not covered by the certificate of bucket.s3.REGION.amazonaws.com.
+            "AllowedPattern": "[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
         },
         "RunDays": parameter("Number", 7, "Days after which what a run has left behind is removed", **days),
         "SummaryDays": parameter("Number", 90, "Days for which `cloudexec runs` remembers a run", **days),
