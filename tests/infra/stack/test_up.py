@@ -274,6 +274,38 @@ def test_a_stack_that_waits_for_a_review_is_used(scene: Scene):
     assert scene.resources()["Bucket"] == BUCKET
 
 
+def test_what_waits_for_a_review_has_parameters_that_nobody_has_agreed_to(scene: Scene):
+    """They go with it: an `up` that was killed before CloudFormation began must not stand in the way of the next."""
+    subnet = scene.client("ec2").describe_subnets()["Subnets"][0]
+    given = {"BucketName": "x" * 10, "VpcId": subnet["VpcId"], "Subnets": subnet["SubnetId"]}
+    scene.client("cloudformation").create_change_set(
+        StackName="cloudexec",
+        ChangeSetName="begun",
+        ChangeSetType="CREATE",
+        TemplateBody=json.dumps(json.loads(scene.run("up", "--print", "--format", "json", "--only", "ecs").out)),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+    )
+    until(scene, "REVIEW_IN_PROGRESS")
+    said = scene.run("up", "--dry-run", "--only", "ecs", "--python", OTHER_PYTHON)
+    assert (said.code, "Add Cluster" in said.text) == (0, True), said.text
+
+
+def test_ctrl_c_while_the_role_of_ecs_is_made_leaves_no_stack(scene: Scene):
+    rule = scene.aws.faults.latency("iam", 5, operation="CreateServiceLinkedRole")
+    process = scene.start("up", "--yes", "--only", "ecs", "--python", OTHER_PYTHON)
+    until(scene, "REVIEW_IN_PROGRESS")
+    assert process.stdout is not None
+    said = ""
+    while "It costs nothing" not in said:
+        said += process.stdout.read(1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    scene.aws.faults.clear(rule)
+    assert (process.returncode, scene.status()) == (130, "")
+
+
 def test_a_stack_that_was_rolled_back_is_removed_and_made_anew(scene: Scene):
     text = scene.run("up", "--print", "--format", "json", *SMALL).out
     scene.aws.faults.fail_resource("FunctionRole")

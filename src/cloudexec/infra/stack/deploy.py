@@ -216,15 +216,24 @@ class _Deployment:
                 return self._outcome(is_refused=not self._is_dry)
         if self._is_dry:
             return self._outcome()
-        if not self._is_new:
-            self._upload(code_now)
-        if any((change.action, change.kind) == ("Add", _CLUSTER) for change in change_set.changes):
-            ecsrole.ensure(self._place, self._teller.say)
+        self._prepare(change_set, code_now)
         if change_set.changes:
             self._execute(change_set, "could not be made" if self._is_new else "could not be changed")
         if self._is_new and code_now.bundle is not None:
             self._second_step(code_now)
         return self._outcome(has_changed=bool(change_set.changes))
+
+    def _prepare(self, change_set: ChangeSet, code_now: _Code) -> None:
+        """What must be there before CloudFormation begins. An interruption leaves nothing, as at the question."""
+        try:
+            if not self._is_new:
+                self._upload(code_now)
+            if any((change.action, change.kind) == ("Add", _CLUSTER) for change in change_set.changes):
+                ecsrole.ensure(self._place, self._teller.say)
+        except BaseException:
+            if change_set.changes:
+                drop(self._place, change_set.id, is_new=self._is_new)
+            raise
 
     def _second_step(self, code_now: _Code) -> None:
         self._upload(code_now)
@@ -242,7 +251,8 @@ class _Deployment:
             self._own["Architecture"] = wish.arch
         if self._is_new and "BucketName" not in self._own:
             self._own["BucketName"] = bucket_name(place.stack, place.account_id, place.region)
-        lacks = "Subnets" in self._template["Parameters"] and not state.parameters.get("Subnets")
+        has_subnets = bool(state.parameters.get("Subnets")) and not self._is_new  # an empty stack hands nothing on
+        lacks = "Subnets" in self._template["Parameters"] and not has_subnets
         if self._options.ecs and (wish.network or lacks):
             self._own |= network_parameters(place, wish.network or read_network("default"))
         if not self._is_new and self._options.python != THIS_PYTHON and not wish.python:
