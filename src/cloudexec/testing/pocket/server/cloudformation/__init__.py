@@ -1,7 +1,7 @@
 """CloudFormation of the pocket AWS: stacks that are really made, by requests to the pocket's own services.
 
   request ──> plane.py ──> operations.py  checks, changes the record, starts ──> work.py, a thread for each operation
-                 │            │                                                    │
+                 │            │                                                    │ one resource: steps.py
               wire.py         ├─ states.py   what is refused in which state        ├─ resources/  a file for a service
            (XML both ways)    ├─ changes.py  what an update would do               └─ asking.py   requests by the front
                               └─ telling.py  what changes nothing

@@ -1,6 +1,6 @@
 """Requests to the pocket's own services, for whoever asked for a stack.
 
-Called by:  work.py.   Calls: the pocket's front, over HTTP as everybody does.
+Called by:  steps.py.   Calls: the pocket's front, over HTTP as everybody does.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ from cloudexec.testing.pocket.server.cloudformation.model import Model, model_of
 from cloudexec.testing.pocket.server.cloudformation.parameters import values_of
 from cloudexec.testing.pocket.server.cloudformation.reading import invalid
 from cloudexec.testing.pocket.server.cloudformation.stacks import ChangeSet, Stack, new_id
+from cloudexec.testing.pocket.server.cloudformation.steps import Over, Tools
 from cloudexec.testing.pocket.server.cloudformation.template import Template, check_capabilities, parse
-from cloudexec.testing.pocket.server.cloudformation.work import USER, Over, Tools, Work
+from cloudexec.testing.pocket.server.cloudformation.work import USER, Work
 from cloudexec.testing.pocket.server.requests import Refusal
 from cloudexec.testing.pocket.settings import ACCOUNT_ID
 

@@ -16,8 +16,8 @@ from cloudexec.testing.pocket.server.cloudformation.changesets import ChangeSets
 from cloudexec.testing.pocket.server.cloudformation.desk import Caller, Desk
 from cloudexec.testing.pocket.server.cloudformation.operations import Operations
 from cloudexec.testing.pocket.server.cloudformation.resources import KINDS
+from cloudexec.testing.pocket.server.cloudformation.steps import Tools
 from cloudexec.testing.pocket.server.cloudformation.telling import Operation, Telling
-from cloudexec.testing.pocket.server.cloudformation.work import Tools
 from cloudexec.testing.pocket.server.faults import FaultBook
 from cloudexec.testing.pocket.server.moto import Moto
 from cloudexec.testing.pocket.server.requests import Answer, Refusal, Request

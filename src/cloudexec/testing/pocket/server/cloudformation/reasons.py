@@ -1,6 +1,6 @@
 """Why a resource failed, in CloudFormation's words. Pure.
 
-Called by:  work.py.   Calls: nothing.
+Called by:  work.py, steps.py.   Calls: nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is remembered of a stack: its resources, its events, its change sets.
 
-Called by:  desk.py, operations.py, changesets.py, telling.py, work.py.   Calls: nothing.
+Called by:  desk.py, operations.py, changesets.py, telling.py, work.py, steps.py.   Calls: nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Make, change, roll back and remove a stack: what CloudFormation does after it has answered.
 
-Called by:  desk.py, on a thread of its own.   Calls: resources/, asking.py; stacks.py for the record.
+Called by:  desk.py, on a thread of its own.   Calls: steps.py; model.py for the order, stacks.py for the record.
 
 Resources are made level by level, each level after all that it depends on. What is made of one level is begun
 together and carried out one after the other; when one fails, the rest of its level is cancelled, as what AWS makes at
@@ -9,53 +9,26 @@ the same time is.
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from cloudexec.testing.pocket.server.cloudformation.model import Model, levels_of
-from cloudexec.testing.pocket.server.cloudformation.reasons import SERVICES, failure, handler_code, handler_message
-from cloudexec.testing.pocket.server.cloudformation.resources.kind import Failed, Job, Kind, Made
-from cloudexec.testing.pocket.server.cloudformation.shapes import Unwanted
+from cloudexec.testing.pocket.server.cloudformation.reasons import failure
 from cloudexec.testing.pocket.server.cloudformation.stacks import Record, Settled, Stack
+from cloudexec.testing.pocket.server.cloudformation.steps import Steps, Tools
 from cloudexec.testing.pocket.server.requests import Refusal
-from cloudexec.testing.pocket.settings import ACCOUNT_ID
 
-log = logging.getLogger(__name__)
-INITIATED: Final = "Resource creation Initiated"
 USER: Final = "User Initiated"
 REPLACES: Final = "Requested update requires the creation of a new physical resource; hence creating one."
-
-
-class Over(Exception):
-    """The pocket ends, or is reset."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tools:
-    """What the work needs of the pocket."""
-
-    kinds: Mapping[str, Kind]
-    ask: Callable[..., dict[str, Any]]  # (access key, region, service, operation, **request)
-    input_shape: Callable[[str, str], Any]
-    bucket_is_ours: Callable[[str], bool]
-    role_key: Callable[[str, str], str]  # (role's ARN, region): an access key of the role
-    fault: Callable[..., str | None]  # (stack=, logical_id=, on=): the reason why it is to fail
-    pause_s: float
-    over: threading.Event
 
 
 class Work:
     """All work on one stack; one thread at a time."""
 
     def __init__(self, stack: Stack, tools: Tools) -> None:
-        self._stack, self._tools = stack, tools
-        self._key = tools.role_key(stack.role_arn, stack.region) if stack.role_arn else stack.access_key
+        self._stack, self._kinds = stack, tools.kinds
+        self._steps = Steps(stack, tools)
 
     # --- the four kinds of work ------------------------------------------------------------------
 
@@ -152,7 +125,7 @@ class Work:
             failed: list[str] = []
             for name, step in begun:
                 if failed or self._stack.cancelled.is_set():
-                    self._cancel(name)
+                    self._steps.cancel(name)
                 elif not step():
                     failed.append(name)
             # What is cancelled is told of as failed, too.
@@ -164,7 +137,7 @@ class Work:
     def _begin(self, model: Model, name: str) -> Callable[[], bool] | None:
         """What is to be done for a resource, begun; None if nothing is."""
         declared, now = model.resources[name], self._stack.records.get(name)
-        kind = self._tools.kinds[declared.type]
+        kind = self._kinds[declared.type]
         record = Record(
             logical_id=name,
             type=declared.type,
@@ -184,7 +157,7 @@ class Work:
                 self._stack.leaving.append(now)  # half made by an attempt that was kept
             self._stack.records.pop(name, None)
             record = self._stack.note(record, "CREATE_IN_PROGRESS", properties=wanted)
-            return lambda: self._create(kind, record, problem)
+            return lambda: self._steps.create(kind, record, problem)
         names = {each for each in {*wanted, *now.properties} if wanted.get(each) != now.properties.get(each)}
         if not names and not problem and now.status != "UPDATE_FAILED":
             self._stack.records[name] = _with(now, record)
@@ -194,85 +167,8 @@ class Work:
         replaces = bool(names & kind.replaced_by)
         merged = self._stack.note(merged, "UPDATE_IN_PROGRESS", REPLACES if replaces else "")
         if replaces:
-            return lambda: self._replace(kind, merged, wanted, problem)
-        return lambda: self._update(kind, merged, wanted, problem)
-
-    def _create(self, kind: Kind, record: Record, problem: Exception | None) -> bool:
-        def make() -> Made:
-            self._check(kind, record.properties, record.logical_id, "create", problem)
-            return kind.create(self._job(record.logical_id, begun), record.properties)
-
-        def begun(physical_id: str) -> None:
-            nonlocal record
-            record = self._stack.note(record, "CREATE_IN_PROGRESS", INITIATED, physical_id=physical_id)
-
-        made = self._attempt(make, lambda reason: self._stack.note(record, "CREATE_FAILED", reason))
-        if made is None:
-            return False
-        if not record.physical_id:
-            begun(made.physical_id)
-        self._pause()
-        self._stack.note(record, "CREATE_COMPLETE", physical_id=made.physical_id, attributes=made.attributes)
-        return True
-
-    def _update(self, kind: Kind, record: Record, wanted: Mapping[str, Any], problem: Exception | None) -> bool:
-        def make() -> Made:
-            self._check(kind, wanted, record.logical_id, "update", problem)
-            job = self._job(record.logical_id)
-            return kind.update(job, record.physical_id, wanted, record.properties)
-
-        def fail(reason: str) -> None:
-            # What was tried is remembered: the roll-back sets all of it back.
-            self._stack.note(record, "UPDATE_FAILED", reason, properties=wanted)
-
-        made = self._attempt(make, fail)
-        if made is None:
-            return False
-        self._pause()
-        self._stack.note(record, "UPDATE_COMPLETE", properties=wanted, attributes=made.attributes)
-        return True
-
-    def _replace(self, kind: Kind, record: Record, wanted: Mapping[str, Any], problem: Exception | None) -> bool:
-        fresh: list[str] = []
-
-        def make() -> Made:
-            self._check(kind, wanted, record.logical_id, "update", problem)
-            named = wanted.get(kind.name_property) if kind.name_property else None
-            if named is not None and named == record.properties.get(kind.name_property):
-                what = "CloudFormation cannot update a stack when a custom-named resource requires replacing."
-                raise Refusal("", f"{what} Rename {named} and update the stack again.")
-            return kind.create(self._job(record.logical_id, fresh.append), wanted)
-
-        def fail(reason: str) -> None:
-            half_made = {"physical_id": fresh[0], "properties": wanted} if fresh else {}
-            self._stack.note(record, "UPDATE_FAILED", reason, **half_made)
-
-        made = self._attempt(make, fail)
-        if made is None:
-            return False
-        self._pause()
-        self._stack.leaving.append(record)
-        self._stack.note(
-            record,
-            "UPDATE_COMPLETE",
-            physical_id=made.physical_id,
-            properties=wanted,
-            attributes=made.attributes,
-        )
-        return True
-
-    def _cancel(self, name: str) -> None:
-        record = self._stack.records[name]
-        word = "creation" if record.status.startswith("CREATE") else "update"
-        self._stack.note(record, record.status.replace("IN_PROGRESS", "FAILED"), f"Resource {word} cancelled")
-
-    def _check(self, kind: Kind, properties: Mapping[str, Any], name: str, on: str, problem: Exception | None) -> None:
-        if problem is not None:
-            raise problem
-        kind.check(properties)
-        reason = self._tools.fault(stack=self._stack.name, logical_id=name, on=on)
-        if reason is not None:
-            raise Refusal("", reason)
+            return lambda: self._steps.replace(kind, merged, wanted, problem)
+        return lambda: self._steps.update(kind, merged, wanted, problem)
 
     def _sorted_failures(self, failed: list[str]) -> dict[str, list[str]]:
         by_verb: dict[str, list[str]] = {}
@@ -296,20 +192,7 @@ class Work:
             stack.records[name] = old
             stack.note(old, "UPDATE_COMPLETE")
             return True
-        kind = self._tools.kinds[old.type]
-        record = stack.note(now, "UPDATE_IN_PROGRESS")
-
-        def make() -> Made:
-            self._check(kind, old.properties, name, "update", None)
-            return kind.update(self._job(name), old.physical_id, old.properties, now.properties)
-
-        made = self._attempt(make, lambda reason: stack.note(record, "UPDATE_FAILED", reason))
-        if made is None:
-            return False
-        self._pause()
-        stack.records[name] = old
-        stack.note(old, "UPDATE_COMPLETE")
-        return True
+        return self._steps.set_back(now, old)
 
     def _clean_up(self, gone: list[Record], replaced: list[Record]) -> None:
         """Remove what an update has left over; what cannot be removed stays behind, as on AWS."""
@@ -332,85 +215,13 @@ class Work:
                 continue
             if record.physical_id and (_is_retained(record, policy) or record.logical_id in retained):
                 self._stack.note(record, "DELETE_SKIPPED")
-            elif not self._remove_one(record):
+            elif not self._steps.remove(record):
                 if force:
                     self._stack.note(self._stack.records[record.logical_id], "DELETE_SKIPPED")
                     continue
                 failed.append(record.logical_id)
                 needed.update(record.depends)
         return failed
-
-    def _remove_one(self, record: Record) -> bool:
-        stack = self._stack
-        if not record.physical_id:
-            stack.note(record, "DELETE_COMPLETE")
-            return True
-        kind = self._tools.kinds[record.type]
-        record = stack.note(record, "DELETE_IN_PROGRESS")
-
-        def make() -> Made:
-            reason = self._tools.fault(stack=stack.name, logical_id=record.logical_id, on="delete")
-            if reason is not None:
-                raise Refusal("", reason)
-            try:
-                kind.delete(self._job(record.logical_id), record.physical_id, record.properties)
-            except ClientError as error:
-                if handler_code(error) != "NotFound":
-                    raise
-            return Made(physical_id=record.physical_id)
-
-        if self._attempt(make, lambda reason: stack.note(record, "DELETE_FAILED", reason)) is None:
-            return False
-        self._pause()
-        stack.note(record, "DELETE_COMPLETE")
-        return True
-
-    # --- one request after the other -------------------------------------------------------------
-
-    def _attempt(self, make: Callable[[], Made], fail: Callable[[str], object]) -> Made | None:
-        """What was made; None if it failed, and then `fail` has heard why."""
-        if self._tools.over.is_set():
-            raise Over
-        try:
-            return make()
-        except Refusal as refusal:
-            fail(refusal.message)
-        except (Unwanted, BotoCoreError, KeyError, TypeError, AttributeError) as error:
-            # The last three are properties of another shape than a kind expects.
-            what = str(error) if isinstance(error, (Unwanted, BotoCoreError)) else f"#: {error!r} does not fit"
-            fail(f"Properties validation failed for resource with message: [{what}]")
-        except (ClientError, Failed) as error:
-            fail(handler_message(error))
-        return None
-
-    def _job(self, name: str, begun: Callable[[str], object] = lambda physical_id: None) -> Job:
-        stack, tools = self._stack, self._tools
-
-        def ask(service: str, operation: str, **request: Any) -> dict[str, Any]:
-            try:
-                return tools.ask(self._key, stack.region, service, operation, **request)
-            except ClientError as error:
-                error.response["Service"] = SERVICES.get(service, service)
-                raise
-
-        def drop(service: str, operation: str, **request: Any) -> None:
-            try:
-                ask(service, operation, **request)
-            except ClientError as error:
-                if handler_code(error) != "NotFound":
-                    raise
-
-        return Job(
-            stack_name=stack.name,
-            logical_id=name,
-            region=stack.region,
-            account_id=ACCOUNT_ID,
-            ask=ask,
-            drop=drop,
-            begun=lambda physical_id: (begun(physical_id), None)[1],
-            input_shape=tools.input_shape,
-            bucket_is_ours=tools.bucket_is_ours,
-        )
 
     def _reference(self, name: str) -> str:
         return self._stack.records[name].physical_id
@@ -423,10 +234,6 @@ class Work:
 
     def _outputs(self, model: Model) -> list[dict[str, str]]:
         return model.outputs(self._reference, self._attribute)
-
-    def _pause(self) -> None:
-        if self._tools.over.wait(self._tools.pause_s):
-            raise Over
 
 
 def _with(now: Record, declared: Record) -> Record:

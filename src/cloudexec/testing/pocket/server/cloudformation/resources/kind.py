@@ -1,6 +1,6 @@
 """What every type of resource is: how it is made, changed and removed, by requests.
 
-Called by:  the files of this folder, work.py.   Calls: shapes.py.
+Called by:  the files of this folder, steps.py.   Calls: shapes.py.
 """
 
 from __future__ import annotations
