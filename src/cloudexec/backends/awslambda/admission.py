@@ -1,6 +1,6 @@
 """How many invocations may be in flight: additive increase, decrease to what Lambda has just taken. Pure.
 
-Called by: backend.py.
+Called by: lanes.py.
 Lambda gives a function 1,000 environments at once and 100 more a second (facts: concurrency scaling rate), up to what
 the account has left. A refusal (429) tells that the limit of this moment is what is in flight without it. From there we
 feel our way up again: at Lambda's own rate while that goes well, slower after each refusal.

@@ -1,6 +1,6 @@
 """Whether a function can write what becomes of its events: it is asked before the first one, once for each function.
 
-Called by: backend.py, on its loop.   Calls: replies.py.
+Called by: event_invokes.py, on the loop.   Calls: replies.py.
 Nobody answers an Event invocation, and one that cannot write its claim can tell nobody: its client would wait until
 Lambda has given the event up, for hours. So a synchronous invocation without calls has it try first.
 """

@@ -1,6 +1,6 @@
 """What an invocation's answer, or Lambda's refusal, means to the ledger. Pure.
 
-Called by: backend.py, probe.py.
+Called by: sending.py, answers.py, event_invokes.py, probe.py; lanes.py for what a refusal is.
 Three things may have happened: the worker has answered (a report); its environment ended before it could (the answer
 has a FunctionError); or Lambda did not run it at all (an AwsError).
 """

@@ -1,6 +1,6 @@
 """What comes as objects below the run's prefix: reports of Event invocations, and early ones of batches that last.
 
-Called by: backend.py, on its loop.   Calls: transport.s3.
+Called by: event_invokes.py, on the loop.   Calls: transport.s3.
 Schedule:  one LIST for all events that are waited for: soon at first, then every few seconds.
 Objects:   events/NAME.N.early tells what became of a part of the batch NAME, before its end; N counts from 1.
            events/NAME.begun is written by the environment that has claimed the event, and again as its heartbeat;
