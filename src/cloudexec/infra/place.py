@@ -12,7 +12,7 @@ from typing import Any, Final
 from cloudexec.backends.clients import Clients
 from cloudexec.backends.stack import DEFAULT_STACK
 
-_PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+_PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
 
 
 class Place:
@@ -46,7 +46,7 @@ class Place:
 
     @property
     def partition(self) -> str:
-        """`aws`, and what it is called in China and for the US government."""
+        """`aws`, and what it is called in China, for the US government, and in the European Sovereign Cloud."""
         found = [name for prefix, name in _PARTITIONS.items() if self.region.startswith(prefix)]
         return found[0] if found else "aws"
 

@@ -10,8 +10,11 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import botocore.session
 import pytest
+from botocore.config import Config
 
 from cloudexec.infra.bundle.words import ENTRY_POINT
 from cloudexec.testing import PocketAWS
@@ -118,6 +121,25 @@ def test_a_role_that_iam_has_not_spread_yet_is_waited_for(aws: PocketAWS, tmp_pa
     done = boot(aws, tmp_path, *PRINTS, CLOUDEXEC_BUNDLE_PAUSE_S="0.01")
     aws.faults.clear(rule)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1"])
+def test_it_goes_where_everybody_else_goes(region: str, monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    program: dict[str, Any] = {}
+    exec(ENTRY_POINT[2].removesuffix("main()\n"), program)  # our own text, as a container runs it
+    base, path = program["address"]("bucket-1", "code/a.zip", region)
+    client = botocore.session.Session().create_client(
+        "s3",
+        region,
+        config=Config(s3={"addressing_style": "virtual"}),
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+    )
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket-1", "Key": "code/a.zip"})
+    client.close()
+    assert url.partition("?")[0] == base + path
 
 
 @pytest.mark.parametrize("said", ["", "/nowhere/at/all"])

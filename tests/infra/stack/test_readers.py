@@ -23,12 +23,12 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 # --- names and stacks ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cloudexec", "a", "alice-2", "x" * 30])
+@pytest.mark.parametrize("name", ["cloudexec", "ab", "alice-2", "x" * 30])
 def test_a_stack_may_be_called(name: str):
     check_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "Alice", "2nd", "a_b", "-a", "x" * 31, "a b", "a\n"])
+@pytest.mark.parametrize("name", ["", "a", "Alice", "2nd", "a_b", "-a", "a-", "a--b", "x" * 31, "a b", "ab\n"])
 def test_buckets_and_repositories_could_not_be_called(name: str):
     with pytest.raises(SettingsError, match="lower-case letters"):
         check_name(name)

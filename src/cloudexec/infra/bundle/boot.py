@@ -38,7 +38,7 @@ def address(bucket: str, key: str, region: str) -> tuple[str, str]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         return endpoint.rstrip("/"), "/" + bucket + path
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    domain = {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}.get(region.split("-")[0], "amazonaws.com")
     return f"https://{bucket}.s3.{region}.{domain}", path
 
 

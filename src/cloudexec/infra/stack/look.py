@@ -16,7 +16,8 @@ from cloudexec.errors import AwsError, SettingsError
 from cloudexec.infra.place import Place
 from cloudexec.infra.template.options import OPTIONS_KEY, STACK_TAG, StackOptions
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,29}").fullmatch
+# As the repository of images takes it: no hyphens side by side or at the end, and not one letter alone.
+_NAME: Final = re.compile(r"(?=.{2,30}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*").fullmatch
 BROKEN: Final = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")  # it can only be removed
 REVIEW: Final = "REVIEW_IN_PROGRESS"  # a change set was made, nothing else
 
@@ -71,7 +72,7 @@ def check_name(name: str) -> None:
     """Errors: SettingsError. Buckets, repositories and roles are named after the stack, so it is short and small."""
     if not _NAME(name):
         what = f"stack={name!r} is not a name for a stack of cloudexec"
-        remedy = "give up to 30 lower-case letters, digits and hyphens, beginning with a letter"
+        remedy = "give 2 to 30 lower-case letters and digits, with single hyphens between them, beginning with a letter"
         raise SettingsError(what, remedy=remedy)
 
 
