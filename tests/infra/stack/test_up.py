@@ -245,6 +245,27 @@ def test_ctrl_c_at_the_question_is_a_no(scene: Scene):
     assert scene.status() == ""
 
 
+def test_who_is_overtaken_by_another_up_is_told_to_repeat(scene: Scene):
+    up(scene, *SMALL)
+    person, terminal = pty.openpty()
+    process = scene.start("up", "--only", "lambda", "--parameters", "FunctionMemory=512", stdin=terminal)
+    try:
+        assert process.stdout is not None
+        said = ""
+        while "[y/N]" not in said:
+            said += process.stdout.read(1)
+        up(scene, "--only", "lambda", "--parameters", "FunctionTimeout=60")
+        os.write(person, b"y\n")
+        said, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        os.close(person)
+        os.close(terminal)
+    assert process.returncode == 1, said
+    assert "somebody else has changed stack 'cloudexec' meanwhile" in " ".join(said.split())
+    assert "repeat `cloudexec up`" in " ".join(said.split())
+
+
 def test_a_stack_that_somebody_else_made_is_left_alone(scene: Scene):
     client = scene.client("cloudformation")
     body = json.dumps({"Resources": {"Q": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "theirs"}}}})

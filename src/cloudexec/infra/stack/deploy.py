@@ -113,7 +113,20 @@ def up(place: Place, wish: Wish, teller: Teller, *, is_dry: bool = False) -> Out
     except Refused:
         return Outcome(state=state, before=state, is_refused=True)
     with tempfile.TemporaryDirectory(prefix="cloudexec-") as folder:
-        return _Deployment(place, wish, teller, state, Path(folder), is_dry).run()
+        try:
+            return _Deployment(place, wish, teller, state, Path(folder), is_dry).run()
+        except AwsError as error:
+            if not _is_overtaken(error):
+                raise
+            what = f"somebody else has changed stack {place.stack!r} meanwhile: {error.what}"
+            remedy = "repeat `cloudexec up`: it waits for them, and does what is left to do"
+            raise AwsError(what, error.code, remedy=remedy) from error
+
+
+def _is_overtaken(error: AwsError) -> bool:
+    """Whether a second `up`, or a `down`, was faster: a change set lives until the stack changes."""
+    is_busy = error.code == "ValidationError" and "_IN_PROGRESS state" in error.what
+    return is_busy or error.code in ("ChangeSetNotFound", "InvalidChangeSetStatus")
 
 
 def _check_ours(place: Place, state: StackState) -> None:
