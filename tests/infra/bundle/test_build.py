@@ -202,6 +202,8 @@ def test_uv_is_understood_too():
         "require x==9, we can conclude that your requirements are unsatisfiable.\n"
     )
     assert "contradict" in str(explained(text, "3.12", "x86_64"))
+    full = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
+    assert "TMPDIR" in str(explained(full, "3.12", "x86_64"))
     assert "cannot be reached" in str(explained("error: Failed to fetch: `https://…`\n dns error", "3.12", "x86_64"))
 
 

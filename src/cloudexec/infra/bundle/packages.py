@@ -111,6 +111,9 @@ def explained(output: str, python: str, arch: str) -> SettingsError:
     if _UNREACHABLE.search(output):
         what = "the package index cannot be reached"
         return SettingsError(f"{what}: {_shortened(said)}", remedy="check the connection, the proxy, `pip config list`")
+    if "No space left on device" in output:
+        remedy = "make room for temporary files, or set TMPDIR to a folder that has some; `pip cache purge` makes some"
+        return SettingsError("no space is left on this machine for the packages", remedy=remedy)
     if "No such file or directory" in output or "Invalid requirement" in output or "Could not open" in output:
         return SettingsError(f"packages: {_shortened(said)}", remedy="correct --packages or --requirements")
     if _CONFLICT.search(output) and "from versions" not in output and "no wheels" not in output:
