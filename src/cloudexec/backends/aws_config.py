@@ -178,7 +178,10 @@ def from_file(environ: Mapping[str, str]) -> Settings:
     path, table = config_path(environ), environ.get(TABLE_VARIABLE, "")
     if not path.exists():
         if environ.get(FILE_VARIABLE):
-            raise SettingsError(f"{FILE_VARIABLE}={path}: there is no such file", remedy="correct or unset the variable; `cloudexec up` writes the file")
+            raise SettingsError(
+                f"{FILE_VARIABLE}={path}: there is no such file",
+                remedy="correct or unset the variable; `cloudexec up` writes the file",
+            )
         if table:
             what = f"{TABLE_VARIABLE}={table}, and there is no file {path}"
             raise SettingsError(what, remedy="write the file, or unset the variable")
