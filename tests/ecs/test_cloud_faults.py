@@ -52,7 +52,7 @@ def assert_all_arrive(executor: CloudExecutor, diary) -> None:
     ("service", "operation"),
     [
         ("ecs", "RunTask"),
-        pytest.param("ecs", "DescribeTasks", marks=pytest.mark.slow),  # calm workers are looked at every ten seconds
+        ("ecs", "DescribeTasks"),
         ("ecs", "DescribeTaskDefinition"),
         ("sqs", "CreateQueue"),
         ("sqs", "SendMessageBatch"),
@@ -78,7 +78,7 @@ def test_throttles_cost_time_and_nothing_else(new_executor, aws, tmp_path, servi
     ("service", "operation"),
     [
         ("ecs", "RunTask"),
-        pytest.param("ecs", "DescribeTasks", marks=pytest.mark.slow),  # calm workers are looked at every ten seconds
+        ("ecs", "DescribeTasks"),
         ("sqs", "SendMessageBatch"),
         ("sqs", "ReceiveMessage"),
         ("sqs", "DeleteMessageBatch"),

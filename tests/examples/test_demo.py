@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
 from tests.docs.pages import ROOT
 
-# Named as a test package in pyproject.toml; somebody who installs fewer is told.
-pytest.importorskip("sklearn", reason="the demonstration needs scikit-learn: pip install -e '.[test]'")
+# Named as a test package in pyproject.toml; somebody who installs fewer is told. It is not imported here, which would
+# take each process of pytest a second.
+if find_spec("sklearn") is None:
+    pytest.skip("the demonstration needs scikit-learn: pip install -e '.[test]'", allow_module_level=True)
 
 
 def shown(*arguments: str) -> str:

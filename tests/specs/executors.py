@@ -97,8 +97,8 @@ def pocket() -> PocketAWS:
     return aws
 
 
-# Workers look at things more often than they would in a real account, so that tests need not wait.
-QUICK = {"control_every_s": 0.2, "tell_after_s": 0.05, "beat_every_s": 1.0, "visibility_s": 10.0}
+# Workers look at things more often than they would in a real account, and we at them, so that tests need not wait.
+QUICK = {"control_every_s": 0.2, "tell_after_s": 0.05, "beat_every_s": 1.0, "visibility_s": 10.0, "look_every_s": 1.0}
 CLIENT_TIMEOUT_S = 6.0  # a client that is silent for so long on a busy machine is dead, not slow
 
 

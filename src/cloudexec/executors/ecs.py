@@ -22,6 +22,7 @@ from cloudexec.backends.ecs.launching import Launcher
 from cloudexec.backends.ecs.requests import PARENT_TAG, Outfit
 from cloudexec.backends.ecs.sizes import Size
 from cloudexec.backends.ecs.target import EcsTarget, Fallback, ProviderShare
+from cloudexec.backends.ecs.watching import ROUND_S
 from cloudexec.backends.pull.control import client_name
 from cloudexec.backends.pull.home import Home
 from cloudexec.executors.base import CloudExecutor, OnError, checked_env
@@ -348,7 +349,8 @@ class _Finder:
         target = replace(found.target, region=account.region)
         rng = random.Random()
         launcher = Launcher(self._run_id, os.urandom(4).hex(), rng)
-        fleet = Fleet(target, launcher, rng, self._settings.start_timeout_s)
+        look_every_s = self._settings.tuning.get("look_every_s", ROUND_S)
+        fleet = Fleet(target, launcher, rng, self._settings.start_timeout_s, look_every_s)
         client = open_client(account)
         ecs_fleet = EcsFleet(target, self._outfit, fleet, clients.ask, self._note)
 

@@ -49,12 +49,14 @@ from cloudexec.wire.mail import WorkerSettings
 INLINE_BYTES: Final = 96 * 1024  # of an argument: as a message it costs two requests of 64 KiB, as a blob three
 RESULT_INLINE_BYTES: Final = 96 * 1024
 _TAKEN_FOR_DEAD_S: Final = 60.0  # a client writes its heartbeat every 20 s
-_TUNABLE: Final = frozenset(WorkerSettings._fields[WorkerSettings._fields.index("visibility_s") :])
+_OF_WORKERS: Final = frozenset(WorkerSettings._fields[WorkerSettings._fields.index("visibility_s") :])
+_TUNABLE: Final = _OF_WORKERS | {"look_every_s"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PullSettings:
-    """What does not depend on the service. `tuning`: fields of WorkerSettings from `visibility_s` on."""
+    """What does not depend on the service. `tuning`: fields of WorkerSettings from `visibility_s` on, and
+    `look_every_s`, which the fleet goes by."""
 
     max_workers: int
     n_slots: int
@@ -85,7 +87,7 @@ class PullSettings:
             modules=AUTO,
             start_timeout_s=record.start_timeout_s,
             log_output=bool(record.worker.get("log_output", True)),
-            tuning={name: record.worker[name] for name in _TUNABLE},
+            tuning={name: record.worker[name] for name in _OF_WORKERS},
         )
 
 
@@ -354,7 +356,8 @@ class PullingRun:
             calls_run=self._parent.root.id if self._parent is not None else "",
             log_output=settings.log_output,
         )
-        return fixed._replace(**settings.tuning)  # type: ignore[arg-type]  # checked by PullSettings
+        tuned = {name: value for name, value in settings.tuning.items() if name in _OF_WORKERS}
+        return fixed._replace(**tuned)  # type: ignore[arg-type]  # checked by PullSettings
 
     def _stored_initializer(self) -> str:
         """The blob from which slots read the initializer; empty if there is none."""

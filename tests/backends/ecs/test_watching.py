@@ -50,6 +50,12 @@ def test_looks_in_a_minute(urgent, calm, n_looks):
     assert len(looks(a_watch(urgent, calm), 0.0, 60.0)) == n_looks
 
 
+def test_a_shorter_round_has_calm_ones_looked_at_more_often():
+    watch = Watch(Random(1), round_s=2.0)
+    watch.calmly("c0", 0.0)
+    assert len(looks(watch, 0.0, 60.0)) == 30
+
+
 def test_in_a_fleet_of_ten_thousand_everybody_has_a_turn_within_a_hundred_seconds_of_the_first():
     seen = [arn for _, arns in looks(a_watch(0, 10_000), 0.0, 110.0) for arn in arns]
     assert len(set(seen[:10_000])) == 10_000

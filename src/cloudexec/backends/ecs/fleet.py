@@ -41,7 +41,7 @@ from cloudexec.backends.ecs.stops import (
 )
 from cloudexec.backends.ecs.target import Capacity, EcsTarget, Fallback
 from cloudexec.backends.ecs.tasks import Action, Describe, List, RunTask, StopTask, Task
-from cloudexec.backends.ecs.watching import Watch
+from cloudexec.backends.ecs.watching import ROUND_S, Watch
 from cloudexec.backends.pull.fleet import NotStarted, WorkerEnded
 from cloudexec.errors import AwsError, CloudexecError, ConnectionLost, Throttled
 
@@ -62,7 +62,14 @@ News = WorkerEnded | NotStarted
 class Fleet:
     """The tasks of one run."""
 
-    def __init__(self, target: EcsTarget, launcher: Launcher, random: Random, start_within_s: float = START_WITHIN_S):
+    def __init__(
+        self,
+        target: EcsTarget,
+        launcher: Launcher,
+        random: Random,
+        start_within_s: float = START_WITHIN_S,
+        round_s: float = ROUND_S,
+    ) -> None:
         self._target = target
         self._launcher = launcher
         self._start_within_s = start_within_s
@@ -75,7 +82,7 @@ class Fleet:
         self._doubtful: set[str] = set()  # tokens of launches whose answer was lost once: they may have started tasks
         self._gone: set[str] = set()
         self._strangers: dict[str, bool] = {}  # workers that reported before we knew their tasks; whether they left
-        self._watch = Watch(random)
+        self._watch = Watch(random, round_s)
         self._stopper = Stopper()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = count()

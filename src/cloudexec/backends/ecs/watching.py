@@ -2,9 +2,9 @@
 
 Called by: fleet.py.
 Schedule:  DescribeTasks looks at up to 100 tasks, at most once a second: every second while something starts, stops
-           or is silent, otherwise so that every task is looked at each 10 s. Above 1,000 workers a round takes as many
-           seconds as there are hundreds of them: 100 s for 10,000. What workers say themselves is always quicker.
-           ListTasks comes between, at most once a second. No tasks, no reads.
+           or is silent, otherwise so that every task is looked at each 10 s (`round_s`). Above 1,000 workers a round
+           takes as many seconds as there are hundreds of them: 100 s for 10,000. What workers say themselves is
+           always quicker. ListTasks comes between, at most once a second. No tasks, no reads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _KEPT_FOR_CALM: Final = 20  # places of a look that urgent tasks leave to the ot
 class Watch:
     """The order in which tasks are looked at. Dictionaries hold when each was looked at, the longest ago first."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, round_s: float = ROUND_S) -> None:
+        self._round_s = round_s
         self._urgent: dict[str, float] = {}
         self._calm: dict[str, float] = {}
         self._list_at_s = NEVER
@@ -114,7 +115,7 @@ class Watch:
         if self._looking:
             return NEVER
         urgent_s = next(iter(self._urgent.values()), NEVER) + LOOK_EVERY_S
-        calm_s = next(iter(self._calm.values()), NEVER) + ROUND_S
+        calm_s = next(iter(self._calm.values()), NEVER) + self._round_s
         first_s = min(urgent_s, calm_s)
         free_s = max(self._last_look_s + LOOK_EVERY_S, self._last_list_s + READ_EVERY_S, self._pause.until_s)
         return max(first_s, free_s)
