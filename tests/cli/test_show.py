@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudexec.cli.main import some_stdout
 from cloudexec.cli.show import print_table
 
 ID = "r20261121-052301-9f3a1c"
@@ -92,6 +93,14 @@ def test_a_full_disk_is_told_in_a_sentence():
     assert "what to do: make room" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def test_what_a_terminal_cannot_show_is_no_reason_to_stop():
+    """With LANG=C, say, and a run that somebody else has named."""
+    ascii_alone = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with contextlib.redirect_stdout(ascii_alone), some_stdout(io.StringIO()):
+        print_table(("run", "name"), [(ID, "größe →")])
+    assert b"gr\\xf6\\xdfe \\u2192" in ascii_alone.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_stdout_that_is_closed_is_no_reason_to_stop():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def program() -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command; the exit code."""
     try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, _some_stdout(nowhere):
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, some_stdout(nowhere):
             code = program.main(list(words), prog_name="cloudexec", standalone_mode=False)
             sys.stdout.flush()  # what cannot be written is told here, not when Python ends
     except click.exceptions.Abort:
@@ -112,9 +113,12 @@ def _shown(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def _some_stdout(nowhere: TextIO) -> Iterator[None]:
-    """Python has none if it is closed from the start: `cloudexec down --yes >&-`."""
+def some_stdout(nowhere: TextIO) -> Iterator[None]:
+    """One that takes everything. Python has none if it is closed from the start, as by `cloudexec down --yes >&-`; and
+    with LANG=C it refuses what is not ASCII, such as the name of somebody's run."""
     if sys.stdout is not None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         yield
         return
     with contextlib.redirect_stdout(nowhere):
