@@ -10,7 +10,7 @@ import pytest
 
 from cloudexec.errors import SettingsError
 from cloudexec.infra.stack.changes import Change, costs_at_rest, is_nothing, later, read_changes
-from cloudexec.infra.stack.events import Event, first_failure, last_failures, plain_reason, remedy_of
+from cloudexec.infra.stack.events import Event, early_failures, first_failure, last_failures, plain_reason, remedy_of
 from cloudexec.infra.stack.inside import kind_of
 from cloudexec.infra.stack.look import StackState, check_name, read_options, read_stack
 from cloudexec.infra.stack.network import read_network
@@ -268,3 +268,17 @@ def test_the_kind_of_an_object(key: str, kind: str):
 def test_an_absent_stack_belongs_to_nobody():
     assert StackState(name="alice").is_absent
     assert StackState(name="alice").is_ours
+
+
+def test_warnings_before_the_beginning_are_no_failures():
+    """A bucket that is not empty is a warning: `down` empties it."""
+
+    def event(**more: str) -> dict[str, str]:
+        return {"EventId": "1", "EventType": "VALIDATION_ERROR", "LogicalResourceId": "Bucket", **more}
+
+    said = [
+        event(ValidationFailureMode="WARN", ValidationStatusReason="The bucket 'b' is not empty."),
+        event(ValidationFailureMode="FAIL", ValidationStatusReason="Resource with identifier 'mine' already exists."),
+        event(EventType="STACK_EVENT"),
+    ]
+    assert [(one.logical_id, one.physical_id) for one in early_failures(said)] == [("Bucket", "mine")]

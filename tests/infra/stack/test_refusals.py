@@ -129,6 +129,22 @@ def test_a_bucket_that_has_become_another_accounts_gets_no_code(scene: Scene):
     assert scene.aws.requests()["s3", "PutObject"] == 0
 
 
+def test_what_cloudformation_finds_before_it_begins_is_named(scene: Scene):
+    taken = "Resource of type 'AWS::Logs::LogGroup' with identifier '/cloudexec/cloudexec' already exists."
+    scene.aws.faults.fail_resource("Log", on="validate", reason=taken)
+    said = scene.run("up", "--yes", *SMALL)
+    refused(said, 1, "Log (AWS::Logs::LogGroup)", "aws logs delete-log-group --log-group-name /cloudexec/cloudexec")
+    assert scene.status() == ""
+
+
+def test_who_may_not_ask_hears_what_the_change_set_says(scene: Scene):
+    scene.aws.faults.fail_resource("Log", on="validate", reason="taken")
+    scene.aws.faults.error(
+        "AccessDenied", "no", status=403, service="cloudformation", operation="DescribeEvents", times=1
+    )
+    refused(scene.run("up", "--yes", *SMALL), 1, "ResourceExistenceCheck", "use another name with --stack")
+
+
 def test_a_log_group_is_left_from_an_earlier_life(scene: Scene):
     scene.client("logs").create_log_group(logGroupName="/cloudexec/cloudexec")
     said = scene.run("up", "--yes", *SMALL)
@@ -148,7 +164,7 @@ def test_an_account_that_has_never_used_ecs(scene: Scene):
     refused(said, 1, "Cluster (AWS::ECS::Cluster)", "aws iam create-service-linked-role")
 
 
-def test_a_template_that_cloudformation_refuses(scene: Scene):
+def test_a_value_that_the_template_does_not_take(scene: Scene):
     said = scene.run("up", "--yes", *SMALL, "--parameters", "FunctionMemory=64")
-    assert (said.code, "FunctionMemory" in said.text, "what to do" in said.text) == (1, True, True)
+    assert (said.code, "FunctionMemory" in said.text, "what to do" in said.text) == (2, True, True)
     assert scene.status() == ""

@@ -14,13 +14,14 @@ from typing import Any, Final
 from cloudexec.errors import AwsError
 from cloudexec.infra.place import Place
 from cloudexec.infra.stack.changes import Change, is_nothing, read_changes
-from cloudexec.infra.stack.events import remedy_of
+from cloudexec.infra.stack.events import Event, early_failures, remedy_of
 from cloudexec.infra.stack.look import REVIEW, is_absence, look
 from cloudexec.infra.template.build import CAPABILITIES, as_json
 from cloudexec.infra.template.options import STACK_TAG
 
 _FASTEST_S: Final = 0.3
 _SLOWEST_S: Final = 2.0
+_EARLY: Final = "EarlyValidation"
 KEEP: Final = None  # a parameter's value: the one that it has
 
 
@@ -64,12 +65,26 @@ def make_change_set(
     if said["Status"] == "CREATE_COMPLETE":
         changes = read_changes(_all_changes(place, change_set_id, said))
         return ChangeSet(id=change_set_id, stack_id=stack_id, changes=tuple(changes))
-    drop(place, change_set_id, is_new=is_new)
     reason = str(said.get("StatusReason") or said["Status"])
+    early = _found_early(place, change_set_id) if _EARLY in reason else []
+    drop(place, change_set_id, is_new=is_new)
     if is_nothing(said["Status"], reason):
         return ChangeSet(id="", stack_id=stack_id)
-    what = f"CloudFormation refuses the change of stack {place.stack!r}: {reason}"
-    raise AwsError(what, said["Status"], remedy=remedy_of("", reason))
+    what = f"CloudFormation refuses the change of stack {place.stack!r}"
+    if early:
+        named = "; ".join(f"{one.logical_id} ({one.kind}): {one.reason.rstrip('.')}" for one in early)
+        remedy = remedy_of(early[0].kind, early[0].reason, early[0].physical_id)
+        raise AwsError(f"{what}: {named}", said["Status"], remedy=remedy)
+    raise AwsError(f"{what}: {reason}", said["Status"], remedy=remedy_of("", reason))
+
+
+def _found_early(place: Place, change_set_id: str) -> list[Event]:
+    """Which resources cannot be made: the change set itself only says that there are some."""
+    try:
+        request = {"ChangeSetName": change_set_id}
+        return early_failures(place.pages("cloudformation", "describe_events", request, "OperationEvents"))
+    except (AwsError, AttributeError):  # no right to ask; or boto3 is older than November 2025
+        return []
 
 
 def _parameter(key: str, value: str | None) -> dict[str, Any]:

@@ -58,6 +58,28 @@ def read_event(said: Mapping[str, Any]) -> Event:
     )
 
 
+_IDENTIFIER: Final = re.compile(r"identifier '([^']+)'").search
+
+
+def early_failures(said: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """Of `OperationEvents` of DescribeEvents: what CloudFormation finds wrong before it begins, without warnings."""
+    wrong = [each for each in said if each.get("EventType") == "VALIDATION_ERROR"]
+    return [_read_early(each) for each in wrong if each.get("ValidationFailureMode") != "WARN"]
+
+
+def _read_early(said: Mapping[str, Any]) -> Event:
+    reason = said.get("ValidationStatusReason") or ""
+    named = _IDENTIFIER(reason)
+    return Event(
+        id=said["EventId"],
+        logical_id=said.get("LogicalResourceId") or "",
+        physical_id=named[1] if named else "",
+        kind=said.get("ResourceType") or "",
+        status="VALIDATION_FAILED",
+        reason=reason,
+    )
+
+
 def first_failure(events: Iterable[Event]) -> Event | None:
     """The resource that failed first, of events in their order; what the stack says of itself comes last."""
     failures = [event for event in events if event.is_failure]
@@ -97,6 +119,12 @@ _REMEDIES: Final[tuple[tuple[str, str, str], ...]] = (
         r"already exists|BucketAlreadyExists|not available",
         "another account has a bucket of that name, and yours cannot have it: name another one with "
         "--parameters BucketName=NAME",
+    ),
+    (
+        _BUCKET,
+        r"OperationAborted|conflicting conditional operation",
+        "a bucket of that name was removed a short while ago, and S3 takes up to an hour to forget it: repeat later, "
+        "or name another one: --parameters BucketName=NAME",
     ),
     (
         _BUCKET,

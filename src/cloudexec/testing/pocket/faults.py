@@ -11,7 +11,7 @@ from typing import Any, Final
 from cloudexec.errors import SettingsError
 
 Ask = Callable[..., Any]
-STEPS: Final = ("create", "update", "delete")
+STEPS: Final = ("validate", "create", "update", "delete")
 KILL_TIMES: Final = ("before", "mid-call", "after", "idle")
 
 
@@ -219,7 +219,10 @@ class Faults:
         times: int | None = 1,
         seed: int = 0,
     ) -> int:
-        """A stack's resource fails with this reason on its "create", "update" or "delete"; `times=None`: always."""
+        """A stack's resource fails with this reason on its "create", "update" or "delete"; `times=None`: always.
+
+        on="validate": before any change, when a change set is made, as with names that others have.
+        """
         if on not in STEPS:
             raise SettingsError(f"on={on!r} is not one of {', '.join(map(repr, STEPS))}", remedy="give on='create'")
         more = {"logical_id": logical_id, "reason": reason, "stack": stack, "on": on}

@@ -6,6 +6,7 @@ Called by:  plane.py.   Calls: desk.py, states.py, changes.py.
 from __future__ import annotations
 
 import time
+from typing import Any, Final
 
 from cloudexec.testing.pocket.server.cloudformation import changes, states
 from cloudexec.testing.pocket.server.cloudformation.desk import Caller, Desk, Wanted, checked_name
@@ -14,6 +15,11 @@ from cloudexec.testing.pocket.server.cloudformation.stacks import ChangeSet, Sta
 from cloudexec.testing.pocket.server.cloudformation.work import USER
 from cloudexec.testing.pocket.server.requests import Refusal
 from cloudexec.testing.pocket.settings import ACCOUNT_ID
+
+EARLY: Final = (
+    "The following hook(s)/validation failed: [AWS::EarlyValidation::ResourceExistenceCheck]. To troubleshoot Early "
+    "Validation errors, use the DescribeEvents API for detailed failure information."
+)
 
 
 class ChangeSets:
@@ -49,22 +55,47 @@ class ChangeSets:
             problem = self._desk.missing_parameter(caller, model)
             if kind == "UPDATE" and changes.is_nothing(model, plan, stack.records, stack.model, stack.outputs):
                 problem = changes.NO_CHANGES
+            refused = [] if problem else self._refused(stack, plan)
             change_set = ChangeSet(
                 id=new_id(caller.region, ACCOUNT_ID, "changeSet", name),
                 name=name,
                 kind=kind,
                 model=model,
                 changes=plan,
-                problem=problem,
+                problem=problem or (EARLY if refused else ""),
                 ready_s=time.time() + self._desk.tools.pause_s,
                 description=str(wanted.get("Description") or ""),
                 on_failure=str(wanted.get("OnStackFailure") or ""),
                 capabilities=list(wanted.get("Capabilities") or []),
                 role_arn=str(wanted.get("RoleARN") or ""),
                 notifications=list(wanted.get("NotificationARNs") or []),
+                refused=refused,
             )
             stack.change_sets[change_set.id] = change_set
         return {"Id": change_set.id, "StackId": stack.id}
+
+    def _refused(self, stack: Stack, plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Resources that faults refuse before anything is done."""
+        found: list[dict[str, Any]] = []
+        for change in (each["ResourceChange"] for each in plan):
+            name = change["LogicalResourceId"]
+            reason = self._desk.tools.fault(stack=stack.name, logical_id=name, on="validate")
+            if reason is not None:
+                found.append(
+                    {
+                        "EventId": f"{name}-{len(found)}",
+                        "StackId": stack.id,
+                        "EventType": "VALIDATION_ERROR",
+                        "LogicalResourceId": name,
+                        "ResourceType": change["ResourceType"],
+                        "Timestamp": time.time(),
+                        "ValidationFailureMode": "FAIL",
+                        "ValidationName": "NAME_CONFLICT_VALIDATION",
+                        "ValidationStatus": "FAILED",
+                        "ValidationStatusReason": reason,
+                    }
+                )
+        return found
 
     def execute_change_set(self, caller: Caller, wanted: Wanted) -> Wanted:
         """ExecuteChangeSet."""

@@ -68,6 +68,7 @@ class ChangeSet:
     capabilities: list[str] = field(default_factory=list)
     role_arn: str = ""
     notifications: list[str] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)  # resources, as DescribeEvents tells of them
     created_s: float = field(default_factory=time.time)
 
     @property

@@ -24,6 +24,7 @@ class Telling:
         self._desk = desk
         self.table: dict[str, Operation] = {
             "DescribeChangeSet": self._describe_change_set,
+            "DescribeEvents": self._describe_early_events,
             "DescribeStackEvents": self._describe_events,
             "DescribeStackResource": self._describe_resource,
             "DescribeStackResources": self._describe_resources,
@@ -98,6 +99,13 @@ class Telling:
         if change_set.on_failure:
             told["OnStackFailure"] = change_set.on_failure
         return {**told, **paged("Changes", change_set.changes, wanted)}
+
+    def _describe_early_events(self, caller: Caller, wanted: Wanted) -> Wanted:
+        """DescribeEvents, of change sets alone."""
+        if not wanted.get("ChangeSetName"):
+            raise invalid("The pocket AWS tells such events of change sets alone")
+        _, change_set = self._desk.change_set(wanted, caller.region)
+        return paged("OperationEvents", change_set.refused, wanted)
 
     def _list_change_sets(self, caller: Caller, wanted: Wanted) -> Wanted:
         stack = self._desk.found_for_change(str(wanted["StackName"]), caller.region)
