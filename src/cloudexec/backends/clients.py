@@ -159,9 +159,10 @@ class Clients:
             tcp_keepalive=True,
             retries={"mode": "standard", "total_max_attempts": attempts},
         )
+        session, region = self.session, self.region  # what they raise says more than a word on endpoints
         endpoint_url = self.endpoint_of(service) or None
         try:
-            return self.session.client(service, region_name=self.region, endpoint_url=endpoint_url, config=config)
+            return session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
         except ValueError as error:  # an endpoint that is no URL, also one of AWS_ENDPOINT_URL or a profile
             remedy = "correct endpoint_url= (--endpoint-url) or AWS_ENDPOINT_URL; it is like http://127.0.0.1:5000"
             raise SettingsError(str(error), remedy=remedy) from None
