@@ -187,6 +187,19 @@ def test_a_buckets_name_fits_into_the_certificate_of_s3(name: str, is_fine: bool
     assert bool(re.fullmatch(pattern, name)) == is_fine
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "text"),
+    [
+        ("ClientPolicy", "Description", "For whoever creates executors"),
+        ("JobsPolicy", "Description", "For whoever only puts jobs into the bucket, in any language"),
+        ("SecurityGroup", "GroupDescription", "Workers of cloudexec: nothing comes in"),
+    ],
+)
+def test_texts_whose_change_would_make_another_resource_stay(name: str, key: str, text: str):
+    """Of these types a description cannot be changed: others have the policy attached, and tasks are in the group."""
+    assert template(EVERYTHING)["Resources"][name]["Properties"][key] == text
+
+
 def test_the_bucket_is_closed():
     resources = template(EVERYTHING)["Resources"]
     properties = resources["Bucket"]["Properties"]
