@@ -1,6 +1,6 @@
 """`cloudexec image write | build | push`: a worker image for this project.
 
-Called by: main.py.   Calls: infra.images.
+Called by: main.py.   Calls: infra.images, imageviews.py; up.py, with --use.
 `build` leaves the image on this machine, `push` brings it to the stack's repository; `build --remote` does both, in the
 account.
 """
@@ -8,7 +8,6 @@ account.
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -18,7 +17,8 @@ from typing import IO, Any, Final, TypeVar
 import click
 
 from cloudexec.cli.common import json_option, place_of, place_options, yes_option
-from cloudexec.cli.show import print_json, print_table, say
+from cloudexec.cli.imageviews import tell_built, tell_pushed
+from cloudexec.cli.show import say
 from cloudexec.errors import AccessDenied, SettingsError
 from cloudexec.infra.images import registry, remote, tools, weigh
 from cloudexec.infra.images.buildspec import Job
@@ -179,13 +179,7 @@ def build(
         raise SettingsError(f"--build-arg {wrong[0]!r} is not NAME=VALUE", remedy="write --build-arg NAME=VALUE")
     arch: str = made_of["arch"]
     if is_remote:
-        bare = [one for one in build_arg if "=" not in one]
-        if bare:
-            what = f"--build-arg {bare[0]} takes its value from this machine, which a remote build does not see"
-            raise SettingsError(what, remedy="give NAME=VALUE; no password, as the value stands in CodeBuild's records")
-        if tool or options or tag:
-            what = "--remote goes without --tool, --tag and options of a tool"
-            raise SettingsError(what, remedy="leave them out; the image is named by its content")
+        _check_remote(build_arg, is_for_here=bool(tool or options or tag))
         _, context = _made(made_of, file)
         with place_of(**where) as place:
             outputs = registry.outputs_of(place)
@@ -208,8 +202,19 @@ def build(
         say("looking at its size")
         with tools.saved(found.tool, name) as archive:
             weight = weigh.weigh(archive)
-    _tell(name, tools.image_id(found.tool, name), weight, as_json)
+    tell_built(name, tools.image_id(found.tool, name), weight, as_json=as_json)
     return 0
+
+
+def _check_remote(build_args: Sequence[str], *, is_for_here: bool) -> None:
+    """Errors: SettingsError for what only a build on this machine can heed."""
+    bare = [one for one in build_args if "=" not in one]
+    if bare:
+        what = f"--build-arg {bare[0]} takes its value from this machine, which a remote build does not see"
+        raise SettingsError(what, remedy="give NAME=VALUE; no password, as the value stands in CodeBuild's records")
+    if is_for_here:
+        what = "--remote goes without --tool, --tag and options of a tool"
+        raise SettingsError(what, remedy="leave them out; the image is named by its content")
 
 
 def _stderr() -> IO[str] | None:
@@ -225,30 +230,6 @@ def local_name(project: Path, arch: str) -> str:
     """What the project's image is called on this machine."""
     base = re.sub(r"[^a-z0-9]+", "-", project.resolve().name.lower()).strip("-") or "project"
     return f"localhost/cloudexec-{base}:{_PYTHON}-{arch}"
-
-
-def _tell(name: str, image_id: str, weight: weigh.Weight | None, as_json: bool) -> None:
-    if as_json:
-        print_json({"image": name, "id": image_id, **(_weight_as_json(weight) if weight else {})})
-        return
-    click.echo(name)
-    if weight is None:
-        return
-    size = weigh.megabytes
-    say(f"{size(weight.unpacked)} on disk, about {size(weight.compressed)} compressed, which is what workers pull")
-    rows = [(size(layer.unpacked), size(layer.compressed), layer.made_by) for layer in weight.largest()]
-    print_table(["on disk", "compressed", "layer"], rows, right=["on disk", "compressed"])
-    for sentence in weigh.advice(weight):
-        say(f"slows each start: {sentence}" if not sentence.startswith("the largest") else sentence, "yellow")
-
-
-def _weight_as_json(weight: weigh.Weight) -> dict[str, object]:
-    layers = [
-        {"bytes": layer.unpacked, "compressed_bytes": layer.compressed, "made_by": layer.made_by}
-        for layer in weight.layers
-    ]
-    sizes = {"bytes": weight.unpacked, "compressed_bytes": weight.compressed}
-    return {**sizes, "layers": layers, "packages": weight.packages, "advice": weigh.advice(weight)}
 
 
 def _build_remotely(
@@ -348,17 +329,8 @@ def _used(
     use = ["cloudexec", "up", "--arch", arch]
     use += [word for one in parameters for word in ("--parameters", one)]
     use += [word for name in ("stack", "region", "profile") if (value := where[name]) for word in (f"--{name}", value)]
-    if as_json:
-        print_json({"image": target, "compressed_bytes": size, "use": use})
-        return 0
-    click.echo(target)
-    if size:
-        say(f"{weigh.megabytes(size)} compressed, which is what workers pull")
-        for sentence in weigh.advice_on_size(size):
-            say(f"slows each start: {sentence}", "yellow")
+    tell_pushed(target, size, use, is_used=is_used, as_json=as_json)
     if not is_used:
-        say("workers use it after:")
-        say(f"  {shlex.join(use)}")
         return 0
     from cloudexec.cli.up import up
 

@@ -18,10 +18,10 @@ from cloudexec.cli.show import confirmed, err
 from cloudexec.errors import AwsError, ConnectionLost, SettingsError
 from cloudexec.infra.place import Place
 from cloudexec.infra.stack.changes import Change
-from cloudexec.infra.stack.deploy import Plan
 from cloudexec.infra.stack.events import Event, plain_reason
 from cloudexec.infra.stack.inside import Inside
 from cloudexec.infra.stack.look import StackState
+from cloudexec.infra.stack.teller import Plan
 
 _WORDS: Final = {
     "CREATE_COMPLETE": ("made", "green"),

@@ -1,6 +1,6 @@
 """What stands for `{bucket}`, `{cluster}`, … in the resources of a right: CloudFormation's words, or concrete names.
 
-Called by: permissions, template.   Calls: nothing; pure.
+Called by: permissions, template, stack, doctor, cli/policy.py.   Calls: nothing; pure.
 """
 
 from __future__ import annotations

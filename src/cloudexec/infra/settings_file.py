@@ -1,6 +1,6 @@
 """Write what executors read: the configuration file, with the user's own lines left as they are.
 
-Called by: cli/up.py, cli/down.py.   Calls: tomlkit (of the extra `cli`), backends.aws_config.
+Called by: cli/up.py, cli/down.py.   Calls: tomlkit (of the extra `cli`), backends.aws_config; stack, for a type.
 The default stack's settings stand at the top of the file, those of another stack in a table of its name, which
 `CLOUDEXEC_PROFILE=NAME` chooses. A comment marks each line that `up` has written: a line that happens to say the same
 may be the user's, and only marked lines are ever taken back. The mark of a line that said something else keeps it, and

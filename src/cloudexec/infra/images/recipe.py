@@ -1,6 +1,6 @@
 """Write the Dockerfile of a worker image; no I/O happens here.
 
-Called by:  cli/image.py.   Calls: project.py, for types.
+Called by:  cli/image.py, context.py.   Calls: project.py, for types.
 Stages:     system (Debian packages, R) · renv (R packages that are compiled) · build (Python's packages) · the image:
             system, what the other two have made, and no compiler.
 Layers:     what changes least comes first: Debian's packages, the project's, cloudexec, its source.

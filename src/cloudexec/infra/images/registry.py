@@ -1,6 +1,6 @@
 """The stack's repository in ECR: where it is, the password for an hour, what is in it.
 
-Called by:  cli/image.py.   Calls: place.py.   The readers of replies are pure.
+Called by:  cli/image.py; buildspec.py, for names.   Calls: place.py.   The readers of replies are pure.
 Rights:     cloudformation:DescribeStacks, ecr:GetAuthorizationToken, ecr:DescribeImages, and for the push itself
             ecr:BatchCheckLayerAvailability, InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, PutImage.
 """

@@ -1,6 +1,6 @@
 """Docker, Podman and Buildah on this machine: which of them works, and the words of their command lines.
 
-Called by:  cli/image.py.   Calls: the tools.
+Called by:  cli/image.py; buildspec.py, for names.   Calls: the tools.
 They see: a folder as context, `SOURCE_DATE_EPOCH`, and a file of credentials that is gone after a push.
 Every `…_words` is pure.
 """

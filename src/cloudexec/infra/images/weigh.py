@@ -1,6 +1,6 @@
 """What an image weighs, and what of it makes each start slower than it need be.
 
-Called by:  cli/image.py, with the stream of `docker save`.   Calls: nothing.
+Called by:  cli/image.py, with the stream of `docker save`; cli/imageviews.py, for advice.   Calls: nothing.
 Why:        Fargate pulls and unpacks the whole image for every task, and keeps nothing for the next. A stream is read
             once, on the way, because an image may be larger than the memory, or the disk's free space.
 Source:     facts on zstd and SOCI: AWS, Fargate's documentation of lazy loading; SOCI does not read zstd layers.

@@ -1,6 +1,7 @@
 """Rights in the words of others: an IAM policy, a policy inside a template, Terraform.
 
-Called by: template, cli/policy.py, tests.   Calls: grants.py, names.py; pure.
+Called by: template, boundary.py, doctor, cli/policy.py, scripts/permissions.py, tests.
+Calls:     grants.py, names.py; pure.
 """
 
 from __future__ import annotations

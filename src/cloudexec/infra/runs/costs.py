@@ -1,7 +1,7 @@
 """What a run has cost, estimated from what its summary says and list prices; each item says what was assumed. Pure, but
 for `known_tasks`.
 
-Called by: cli/runs.py, listing's column.   Calls: observe.prices.
+Called by: cli/runs.py, cli/runviews.py.   Calls: observe.prices, observe.estimates; ECS for `known_tasks`.
 """
 
 from __future__ import annotations
@@ -119,63 +119,61 @@ def _refined(workers: Sequence[Worker], tasks: Mapping[str, TaskState]) -> tuple
 
 
 def _ecs_items(summary: RunSummary, until_s: float, prices: Prices) -> list[CostItem]:
-    where, run_s = summary.where, until_s - summary.begun_s
-    more = summary.n_workers / len(summary.workers) if summary.workers else 1.0
-    by_kind = {kind: [one for one in summary.workers if one.capacity == kind] for kind in ("on-demand", "spot", "own")}
-    arch = where.arch if where.arch in prices.fargate_vcpu_h else "x86_64"
-    items = []
-    for kind, workers in by_kind.items():
-        hours = [_worker_s(one, until_s) / 3600 * more for one in workers]
-        usd = sum(
-            h * (one.vcpu * prices.fargate_vcpu_h[arch] + one.memory_mib / 1024 * prices.fargate_gb_h[arch])
-            for h, one in zip(hours, workers, strict=True)
-        )
-        assumed = "from the pull of the image to the end, a minute at least"
-        if kind == "spot":
-            usd *= 1 - prices.spot_discount
-            assumed += f"; Spot {prices.spot_discount:.0%} below the list price"
-        if kind == "own":
-            usd, assumed = 0.0, "machines of your own: they have a bill of their own"
-        items.append(
-            CostItem(
-                what=f"Fargate, {kind}" if kind != "own" else "own capacity",
-                quantity=sum(hours),
-                unit="task hours",
-                usd=usd,
-                assumed=assumed,
-            )
-        )
+    where = summary.where
+    more = summary.n_workers / len(summary.workers) if summary.workers else 1.0  # a summary names so many at most
     worker_s = sum(_worker_s(one, until_s) for one in summary.workers) * more
+    n_calls = summary.counts.done + summary.counts.failed + sum(summary.counts.retries.values())
+    items = [_tasks(kind, summary, until_s, more, prices) for kind in ("on-demand", "spot", "own")]
     if where.public_ip:
         usd = worker_s / 3600 * prices.public_ipv4_h
         items.append(CostItem(what="public IPv4 addresses", quantity=worker_s / 3600, unit="hours", usd=usd))
+    items += _requests(summary, until_s - summary.begun_s, worker_s, n_calls, prices)
+    if where.log_group:
+        size = summary.n_workers * _LINES_BYTES + n_calls * _CALL_LINE_BYTES
+        items.append(_logs(size, "workers' own lines", prices))
+    return items
+
+
+def _tasks(kind: str, summary: RunSummary, until_s: float, more: float, prices: Prices) -> CostItem:
+    """The tasks of one kind of capacity. more: so many tasks there were for each one that is named."""
+    workers = [one for one in summary.workers if one.capacity == kind]
+    hours = [_worker_s(one, until_s) / 3600 * more for one in workers]
+    if kind == "own":
+        assumed = "machines of your own: they have a bill of their own"
+        return CostItem(what="own capacity", quantity=sum(hours), unit="task hours", usd=0.0, assumed=assumed)
+    arch = summary.where.arch if summary.where.arch in prices.fargate_vcpu_h else "x86_64"
+    usd = sum(
+        h * (one.vcpu * prices.fargate_vcpu_h[arch] + one.memory_mib / 1024 * prices.fargate_gb_h[arch])
+        for h, one in zip(hours, workers, strict=True)
+    )
+    assumed = "from the pull of the image to the end, a minute at least"
+    if kind == "spot":
+        usd *= 1 - prices.spot_discount
+        assumed += f"; Spot {prices.spot_discount:.0%} below the list price"
+    return CostItem(what=f"Fargate, {kind}", quantity=sum(hours), unit="task hours", usd=usd, assumed=assumed)
+
+
+def _requests(summary: RunSummary, run_s: float, worker_s: float, n_calls: int, prices: Prices) -> list[CostItem]:
+    """To queues and bucket."""
     shape = FargateShape()
-    n_calls = summary.counts.done + summary.counts.failed + sum(summary.counts.retries.values())
     n_sqs = n_calls * shape.sqs_per_call + summary.sums.run_s / shape.beat_s + (run_s + worker_s) / _BEAT_S
-    items.append(
+    n_writes, n_reads = min(run_s, n_calls) + run_s / _BEAT_S + run_s / 30, worker_s / _LOOK_S
+    return [
         CostItem(
             what="SQS requests",
             quantity=n_sqs,
             unit="requests",
             usd=n_sqs * prices.sqs_request,
             assumed=f"{shape.sqs_per_call:g} a call of a second, long polls of {_BEAT_S:g} s",
-        )
-    )
-    n_writes, n_reads = min(run_s, n_calls) + run_s / _BEAT_S + run_s / 30, worker_s / _LOOK_S
-    usd = n_writes * prices.s3_write + n_reads * prices.s3_read
-    items.append(
+        ),
         CostItem(
             what="S3 requests",
             quantity=n_writes + n_reads,
             unit="requests",
-            usd=usd,
+            usd=n_writes * prices.s3_write + n_reads * prices.s3_read,
             assumed="one journal entry a second at most, heartbeats, workers' looks at them; no large arguments",
-        )
-    )
-    if where.log_group:
-        size = summary.n_workers * _LINES_BYTES + n_calls * _CALL_LINE_BYTES
-        items.append(_logs(size, "workers' own lines", prices))
-    return items
+        ),
+    ]
 
 
 def _worker_s(worker: Worker, until_s: float) -> float:

@@ -1,7 +1,7 @@
 """The latest runs, in few requests: one for a thousand names, one for each run that is shown, one or two more for each
 that is not over.
 
-Called by: cli/runs.py.   Calls: home.py, signs.py, costs.py for a column.
+Called by: cli/runs.py.   Calls: home.py, signs.py.
 """
 
 from __future__ import annotations

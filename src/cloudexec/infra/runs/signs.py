@@ -19,8 +19,6 @@ SILENT_S: Final = 90.0  # of a control object; four beats
 SUMMARY_SILENT_S: Final = 660.0  # of a summary; two beats
 STARTING_S: Final = 60.0  # a run may not have its control object yet
 DETACHED_S: Final = 4 * 86_400.0  # results of a detached run wait so long
-# What a person reads; the first five a client writes itself, see observe.summary.STATES.
-ALIVE: Final = ("running", "detached")
 
 
 class Signs(NamedTuple):

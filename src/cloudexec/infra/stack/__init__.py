@@ -1,9 +1,10 @@
 """The stack in the account: what is there, how it is made, changed and removed.
 
-    look.py     what is there              changes.py  what a change set would do       events.py  what happens, and why
-    follow.py   waits for the end          code.py     the bundle in its bucket         network.py where tasks may live
-    deploy.py   `cloudexec up`             inside.py   what is in it, what is alive     remove.py  `cloudexec down`
-    ecsrole.py the role of ECS itself
+    look.py      what is there           changes.py    what a change set would do     events.py   what happens, and why
+    follow.py    waits for the end       changeset.py  makes one, carries it out      network.py  where tasks may live
+    deploy.py    `cloudexec up`          settle.py     what must come before it       wish.py     what it was asked for
+    teller.py    what it tells and asks  code.py       the bundle in its bucket       ecsrole.py  the role of ECS itself
+    remove.py    `cloudexec down`        inside.py     what is in it, what is alive   holders.py  who holds its policies
 
     up:    look ─> bundle ─> change set ─> shown, asked ─> executed, followed ─> bundle uploaded ─> change set 2
     down:  look ─> what is alive? ─> shown, asked ─> bucket emptied, strays removed ─> stack deleted, followed

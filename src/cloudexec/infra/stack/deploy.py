@@ -2,8 +2,8 @@
 
 Called by: cli/up.py.   Calls: everything beside it, bundle, template.
 
-    look ─> settle (wait, roll on, remove the broken) ─> bundle ─> change set ─> show, ask ─> execute, follow
-                                                            a new stack: upload ─> change set 2 ─> execute, follow
+    look ─> settle.py (wait, roll on, remove the broken) ─> bundle ─> change set ─> show, ask ─> execute, follow
+                                                               a new stack: upload ─> change set 2 ─> execute, follow
 
 A new stack takes two steps: its function needs its code in a bucket that the same stack makes. After an interruption
 the second step is simply what is still to be changed.
@@ -12,10 +12,10 @@ the second step is simply what is still to be changed.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cloudexec.errors import AwsError, SettingsError
 from cloudexec.infra.bundle.build import Bundle, Order, check_for_lambda, make_bundle
@@ -23,12 +23,12 @@ from cloudexec.infra.names import bucket_name
 from cloudexec.infra.place import Place
 from cloudexec.infra.stack import changes as reading
 from cloudexec.infra.stack import code, ecsrole
-from cloudexec.infra.stack.changes import Change
 from cloudexec.infra.stack.changeset import ChangeSet, drop, execute, make_change_set
-from cloudexec.infra.stack.events import Event, first_failure, plain_reason, remedy_of
-from cloudexec.infra.stack.follow import event_before_operation, follow, latest_event
+from cloudexec.infra.stack.follow import follow, latest_event
 from cloudexec.infra.stack.look import StackState, check_name, look
 from cloudexec.infra.stack.network import network_parameters, read_network
+from cloudexec.infra.stack.settle import Refused, failure, settled
+from cloudexec.infra.stack.teller import Plan, Teller
 from cloudexec.infra.stack.wish import (
     THIS_PYTHON,
     Wish,
@@ -43,38 +43,7 @@ from cloudexec.infra.stack.wish import (
 from cloudexec.infra.template.build import template as make_template
 
 _DONE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
-# What a resource was to be called that has no id yet; see template.
-_NAMES: Final = {"AWS::Logs::LogGroup": "/cloudexec/{}", "AWS::ECR::Repository": "{}"}
 _CLUSTER: Final = "AWS::ECS::Cluster"
-_MOST_ROUNDS: Final = 6  # of what must come before: wait, roll on, wait, remove, …
-
-
-class Teller(Protocol):
-    """How `up` and `down` speak with whoever runs them."""
-
-    def say(self, line: str) -> None:
-        """What goes on."""
-
-    def show(self, plan: Plan) -> None:
-        """What is about to happen."""
-
-    def event(self, event: Event) -> None:
-        """What has happened to a resource."""
-
-    def agrees(self, question: str) -> bool:
-        """Whether to go on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a change set would do. later: what a new stack gets when its code is there. at_rest: what is paid then."""
-
-    stack: str
-    is_new: bool
-    changes: Sequence[Change]
-    later: Sequence[Change] = ()
-    at_rest: Sequence[str] = ()
-    contents: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,17 +68,13 @@ class _Code:
     n_bytes: int = 0
 
 
-class Refused(Exception):
-    """Somebody said no."""
-
-
 def up(place: Place, wish: Wish, teller: Teller, *, is_dry: bool = False) -> Outcome:
     """Make or change the stack. Errors: SettingsError, AwsError and its kin."""
     check_name(place.stack)
     state = look(place)
     _check_ours(place, state)
     try:
-        state = _settled(place, state, teller, is_dry=is_dry)
+        state = settled(place, state, teller, is_dry=is_dry)
     except Refused:
         return Outcome(state=state, before=state, is_refused=True)
     with tempfile.TemporaryDirectory(prefix="cloudexec-") as folder:
@@ -137,65 +102,6 @@ def _check_ours(place: Place, state: StackState) -> None:
     if not state.is_absent and not state.is_broken and not state.is_busy and state.options is None:
         what = f"stack {state.name!r} carries the tag of cloudexec, and its template is another one"
         raise SettingsError(what, remedy="use another name with --stack; it is left as it is")
-
-
-def _settled(place: Place, state: StackState, teller: Teller, *, is_dry: bool) -> StackState:
-    """The stack in a state that can be changed. Errors: Refused, AwsError and its kin."""
-    for _ in range(_MOST_ROUNDS):
-        if state.is_busy:
-            teller.say(f"Stack {state.name!r} is {state.status}: waiting for it; Ctrl-C changes nothing.")
-            before = event_before_operation(place, state.id)
-            follow(place, state.id, before, teller.event)
-            state = look(place)
-        elif state.status == "UPDATE_ROLLBACK_FAILED":
-            _ask(teller, is_dry, f"Stack {state.name!r} could not be taken back ({state.reason}). Try that again?")
-            state = _rolled_on(place, state, teller)
-        elif state.is_broken:
-            why = f"Stack {state.name!r} is {state.status}, so it can only be removed and made anew"
-            _ask(teller, is_dry, f"{why}. Remove it?")
-            state = _removed(place, state, teller)
-        else:
-            return state
-    raise AwsError(f"stack {state.name!r} does not come to rest: it is {state.status}", state.status, remedy="repeat")
-
-
-def _ask(teller: Teller, is_dry: bool, question: str) -> None:
-    if is_dry:
-        raise SettingsError(question.rpartition(". ")[0], remedy="repeat without --dry-run: that is done first")
-    if not teller.agrees(question):
-        raise Refused
-
-
-def _rolled_on(place: Place, state: StackState, teller: Teller) -> StackState:
-    before = latest_event(place, state.id)
-    place.ask("cloudformation", "continue_update_rollback", {"StackName": state.id})
-    now, events = follow(place, state.id, before, teller.event)
-    if now.status != "UPDATE_ROLLBACK_COMPLETE":
-        raise failure(now, events, "could not be taken back")
-    return now
-
-
-def _removed(place: Place, state: StackState, teller: Teller) -> StackState:
-    before = latest_event(place, state.id)
-    place.ask("cloudformation", "delete_stack", {"StackName": state.id})
-    now, events = follow(place, state.id, before, teller.event)
-    if now.status != "DELETE_COMPLETE":
-        raise failure(now, events, "could not be removed")
-    return look(place)
-
-
-def failure(state: StackState, events: Sequence[Event], what: str) -> AwsError:
-    """The error of an operation that failed: the first resource's reason, and what to do about that."""
-    found = first_failure(events)
-    if found is None:
-        reason = state.reason or f"it is {state.status}"
-        return AwsError(f"stack {state.name!r} {what}: {reason}", state.status, remedy=remedy_of("", reason))
-    reason = plain_reason(found.reason) or found.status
-    return AwsError(
-        f"stack {state.name!r} {what}: {found.logical_id} ({found.kind}): {reason}",
-        found.status,
-        remedy=remedy_of(found.kind, found.reason, found.physical_id or _NAMES.get(found.kind, "").format(state.name)),
-    )
 
 
 class _Deployment:

@@ -1,6 +1,6 @@
 """What happens to a stack, and why something failed. Pure.
 
-Called by: follow.py, deploy.py, remove.py, cli.   Calls: nothing.
+Called by: follow.py, changeset.py, settle.py, remove.py, cli.   Calls: nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Follow what CloudFormation does with a stack, until it has ended.
 
-Called by: deploy.py, remove.py.   Calls: look.py, events.py, place.py.
+Called by: deploy.py, settle.py, remove.py.   Calls: look.py, events.py, place.py.
 Requests: one DescribeStackEvents every 0.3 to 3 s, the slower the less happens; DescribeStacks at the start, at
           the end, and on every tenth look.
 """

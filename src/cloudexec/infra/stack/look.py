@@ -1,6 +1,6 @@
 """What is there of a stack.
 
-Called by: deploy.py, remove.py, doctor.   Calls: place.py.
+Called by: deploy.py, settle.py, remove.py, changeset.py, doctor.   Calls: place.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Remove the stack and everything in it: `cloudexec down`.
 
-Called by: cli/down.py.   Calls: look.py, inside.py, follow.py.
+Called by: cli/down.py.   Calls: look.py, inside.py, follow.py, settle.py.
 
     look ─> what is in it, what is alive? ─> show, ask ─> workers stopped, strays removed, bucket emptied
          ─> stack deleted, followed ─> (something has written to the bucket meanwhile: emptied and deleted once more)
@@ -18,11 +18,11 @@ from typing import Any, Final, Protocol
 
 from cloudexec.errors import AwsError, SettingsError
 from cloudexec.infra.place import Place
-from cloudexec.infra.stack.deploy import failure
 from cloudexec.infra.stack.events import Event, last_failures, plain_reason, remedy_of
 from cloudexec.infra.stack.follow import event_before_operation, follow, latest_event
 from cloudexec.infra.stack.inside import Inside, look_inside, revisions, versions
 from cloudexec.infra.stack.look import StackState, look
+from cloudexec.infra.stack.settle import failure
 from cloudexec.infra.template.options import STACK_TAG
 
 _KEYS_AT_ONCE: Final = 1000
