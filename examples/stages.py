@@ -83,6 +83,10 @@ class PocketStage(Stage):
         tell("cloud", f"a pocket AWS at {self.aws.endpoint_url}, up in {self.start_s:.1f} s: real HTTP,")
         tell("", f"real processes as {self.processes}; no account, no bill")
 
+    def leftovers(self) -> list[str]:
+        """What is left in the account, besides the summaries that `cloudexec show` reads."""
+        return [left for left in self.aws.leftovers() if "/summaries/" not in left]
+
     def tell_requests(self, *services: str) -> None:
         """How many requests were made, and what they cost."""
         asked = self.aws.recorded_requests()
@@ -131,8 +135,8 @@ class EcsStage(PocketStage):
         price = seconds / 3600 * (PRICES.fargate_vcpu_h[ARCH] + 2 * PRICES.fargate_gb_h[ARCH])
         tell("Fargate", f"{seconds:.0f} s of 1 vCPU and 2 GiB would cost ${price:.4f} on demand, less on Spot")
         tell("", f"{LISTED}; {LEAST_S:.0f} s a task at least)")
-        left = self.aws.leftovers()
-        tell("left", "; ".join(left) or "nothing: no task, no queue, no object")
+        left = self.leftovers()
+        tell("left", "; ".join(left) or "nothing: no task, no queue, no object but the run's summary")
         return not left
 
 
@@ -171,9 +175,10 @@ class LambdaStage(PocketStage):
         price = gb_s * PRICES.lambda_gb_s[ARCH]
         tell("compute", f"{gb_s:.1f} GB-s in {count(len(told), 'invocation')} would cost ${price:.6f}, by its log")
         tell("", f"{LISTED}; this machine's milliseconds)")
-        left = self.aws.leftovers()
+        left = self.leftovers()
         left += [f"{each.id} is {each.state}" for each in self.aws.environments() if each.state in ("cold", "busy")]
-        tell("left", "; ".join(left) or "nothing: no object, no invocation; idle environments cost nothing")
+        nothing = "nothing: no object but the run's summary, no invocation; idle environments cost nothing"
+        tell("left", "; ".join(left) or nothing)
         return not left and len(told) > 0
 
     def _log(self) -> list[str]:

@@ -89,7 +89,9 @@ def test_nobody_can_attach_before_the_journal_tells_all(new_executor, aws):
     prefix = control["Key"].removesuffix("control") + "journal/"
     entries = client.list_objects_v2(Bucket=control["Bucket"], Prefix=prefix)["Contents"]
     assert all(entry["LastModified"] <= written for entry in entries)
-    ECSExecutor.attach(first.run.id).shutdown()
+    second = ECSExecutor.attach(first.run.id)
+    second.terminate_workers()  # to wait for reports that the first has read, and not journaled, would take 20 s
+    second.shutdown()
 
 
 # --- what is not believed ---
