@@ -48,10 +48,12 @@ def place(aws):
 
 @pytest.fixture
 def job(aws, place):
-    """One whose context has been uploaded."""
+    """One whose context has been uploaded; the pocket is shared, so that nothing of it may stay."""
     bucket = aws.ecs_setup()["bucket"]
     repository = f"{place.account_id}.dkr.ecr.{place.region}.amazonaws.com/{NAME}"
-    return Job(project=NAME, bucket=bucket, key=remote.upload(place, bucket, CONTEXT), repository=repository)
+    key = remote.upload(place, bucket, CONTEXT)
+    yield Job(project=NAME, bucket=bucket, key=key, repository=repository)
+    place.ask("s3", "delete_object", {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id})
 
 
 def test_what_is_uploaded_is_a_zip_by_its_content_and_is_gone_when_the_build_is_over(aws, place, job):
