@@ -21,7 +21,7 @@ def subclasses_of(kind):
 
 
 def test_every_error_class_of_the_library_is_listed():
-    """What commands alone tell each other, in cloudexec.infra, no program meets; it is there if their tests ran before."""
+    """What commands alone tell each other, in cloudexec.infra, no program meets; it is there if those ran before."""
     defined_by_us = {kind for kind in subclasses_of(CloudexecError) if kind.__module__.startswith("cloudexec.")}
     assert {kind for kind in defined_by_us if not kind.__module__.startswith("cloudexec.infra.")} == set(CLASSES)
 
