@@ -179,11 +179,11 @@ def test_no_region_is_an_error_with_a_remedy():
         _ = Clients(session=_WithoutRegion()).region
 
 
-def test_a_request_without_a_region_speaks_of_the_region():
-    with pytest.raises(errors.SettingsError, match="no AWS region") as caught:
-        Clients(session=_WithoutRegion()).ask("ecs", "list_clusters", {})
-    assert "AWS_REGION" in caught.value.remedy
-
-
 class _WithoutRegion:
     region_name = None
+
+
+def test_a_request_without_a_region_speaks_of_the_region():
+    with pytest.raises(SettingsError, match="no AWS region") as caught:
+        Clients(session=_WithoutRegion()).ask("ecs", "list_clusters", {})
+    assert "AWS_REGION" in caught.value.remedy
