@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError
 
 import cloudexec
 from cloudexec.errors import CloudexecError, SettingsError
@@ -346,3 +347,9 @@ def test_a_users_suite_gets_the_fixtures_from_the_plugin(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_theirs.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_region_that_is_none_has_no_host(pocket):
+    client = pocket.session().client("ecs", region_name="us-esat-1", config=Config(retries={"total_max_attempts": 1}))
+    with pytest.raises(ConnectionClosedError):
+        client.list_clusters()
