@@ -2,20 +2,48 @@
 # Run everything that must hold: lint, types, floors, snippets, the site on the oldest Python found; the tests on the
 # oldest and the newest; S3, SQS and rights on independent servers; the worker images in containers; whether each right
 # is granted that was asked for, and each needed that is granted. One failure does not stop the rest; the closing line
-# tells what failed, and what this machine could not do. R is installed first, where it can be.
+# tells what failed, and what this machine could not do.
+#
+#     environment of the newest Python | environment of the oldest, lint
+#     R                                |
+#     ---------------------------------+--------------------------------  what needs R begins
+#     snippets, site, emulators,       | tests on the oldest, then on
+#     images: one process              | the newest: PYTEST_WORKERS
+#     ---------------------------------+--------------------------------  all has been asked of the pocket AWS
+#                                      | rights
 #
 #   CONTAINER_TESTS  `all`, or `sample` (what the oldest Python runs): tests that start workers in the pocket AWS
-#   PYTEST_WORKERS   processes of one test run (4: many tests wait); 0 runs in one process, which a debugger needs
+#   PYTEST_WORKERS   processes of one test run (5: most tests wait, for containers); 0 runs in one process, which a debugger needs
 #   PYTEST_ADDOPTS   pytest's own variable, e.g. PYTEST_ADDOPTS='-x --durations=10'
 # Called by: make test, .ci/run.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-output=$(mktemp)
-CLOUDEXEC_POCKET_RECORD=$(mktemp -d)  # each pocket AWS puts down there who has asked it what
+work=$(mktemp -d)
+output=$work/output
+CLOUDEXEC_POCKET_RECORD=$work/asked  # each pocket AWS puts down there who has asked it what
 export CLOUDEXEC_POCKET_RECORD
-trap 'rm -rf "$output" "$CLOUDEXEC_POCKET_RECORD"' EXIT
+mkdir "$CLOUDEXEC_POCKET_RECORD"
+# Where the environment forbids to keep bytecode, each of thousands of processes compiles cloudexec, and each process of
+# pytest all tests.
+unset PYTHONDONTWRITEBYTECODE
 tested=() passed=() failed=()
+
+# What runs in the background is a group of its own, so that all of it ends with this script.
+in_background() {  # COMMAND…: sets job
+  set -m
+  "$@" </dev/null &
+  job=$!
+  set +m
+}
+end() {
+  local group
+  for group in $(jobs -pr); do kill -INT -- "-$group" 2>/dev/null; done
+  wait
+  rm -rf "$work"
+}
+trap end EXIT
+trap 'exit 130' INT TERM
 
 headline() { printf '\n== %s\n' "$*"; }
 
@@ -32,19 +60,40 @@ run_pytest() {  # ENV ARGUMENTS…
   "$1/bin/python" -m pytest -q "${@:2}" </dev/null 2>&1 | tee "$output"
 }
 
+# Otherwise the processes of one test run, which begin together, each rewrite all tests for themselves.
+compile() {  # ENV
+  "$1/bin/python" -m compileall -q src
+  "$1/bin/python" -m pytest --collect-only -qq >/dev/null 2>&1
+}
+
 pythons=$(scripts/pythons.sh) || exit 1
 oldest=$(head -n 1 <<<"$pythons") newest=$(tail -n 1 <<<"$pythons")
-oldest_env=$(scripts/environment.sh $oldest test,dev) || exit 1
-if [[ $newest != "$oldest" ]]; then
-  newest_env=$(scripts/environment.sh $newest test) || exit 1
-fi
 
-# apt takes a minute on a new machine; lint needs none of it.
-scripts/r.sh install &
-installing_r=$!
+# apt takes a minute on a new machine, and an environment half of one; lint needs none of them.
+in_background scripts/r.sh install
+installing_r=$job
+prepare_newest() {
+  newest_env=$(scripts/environment.sh $newest test) || exit 1
+  echo "$newest_env" >"$work/newest_env"
+  compile "$newest_env"
+}
+if [[ $newest != "$oldest" ]]; then
+  in_background prepare_newest
+  preparing_newest=$job
+fi
+oldest_env=$(scripts/environment.sh $oldest test,dev) || exit 1
+in_background compile "$oldest_env"
+compiling_oldest=$job
 
 headline "lint, types, floors on Python ${oldest% *}"
 if scripts/lint.sh "$oldest_env"; then passed+=("lint, types, floors ok"); else failed+=("lint, types or floors"); fi
+
+wait "$compiling_oldest"
+if [[ $newest != "$oldest" ]]; then
+  wait "$preparing_newest"
+  [[ -s $work/newest_env ]] || exit 1
+  newest_env=$(<"$work/newest_env")
+fi
 
 # What cannot be had here stands in the closing line. Tests of R are skipped without it; in CI that is a failure.
 lacking=()
@@ -61,24 +110,34 @@ if [[ ${#lacking[@]} -gt 0 ]]; then
   passed+=("${lacking[@]}")
 fi
 
-headline "snippets of README.md and docs/ on Python ${oldest% *}"
-if run_pytest "$oldest_env" tests/docs/test_snippets.py -n 0; then
-  passed+=("snippets: $(counts)")
-else
-  failed+=("snippets: $(counts)")
-fi
-
-headline "documentation as a site"
-if run_pytest "$oldest_env" tests/docs/test_site.py -n 0; then
-  passed+=("site: $(counts)")
-else
-  failed+=("site: $(counts)")
-fi
+# Each of these starts its servers, or builds its site or image, once: one process. All of them wait a good deal, for
+# package indices, links and containers, and so go beside the tests.
+apart() {  # NAME ENV DIRECTORY
+  local version=${2##*/}
+  headline "$1 on Python ${version%%-*}"
+  if run_pytest "$2" "$3" -n 0; then echo "passed $1: $(counts)" >>"$work/verdicts"
+  else echo "failed $1: $(counts)" >>"$work/verdicts"
+  fi
+}
+beside() {
+  output=$work/output_beside
+  apart "snippets" "$oldest_env" tests/docs/test_snippets.py
+  apart "site" "$oldest_env" tests/docs/test_site.py
+  scripts/emulators.sh || echo "failed emulators could not be installed" >>"$work/verdicts"
+  apart "S3, SQS and rights on independent servers" "${newest_env:-$oldest_env}" tests/emulators
+  # Without podman its tests are skipped, and say why.
+  scripts/images.sh install || true
+  apart "worker images" "${newest_env:-$oldest_env}" tests/images
+}
+beside_in_a_file() { beside >"$work/said_beside" 2>&1; }  # whose words would mix with those of the tests
+touch "$work/verdicts"
+in_background beside_in_a_file
+going_beside=$job
 
 tests_on() {  # VERSION ENV
   headline "tests on Python $1"
   # Neighbours stay together, and share what a file or folder has started, until a process has nothing left to do.
-  if run_pytest "$2" -n "${PYTEST_WORKERS:-4}" --dist worksteal --ignore=tests/docs/test_snippets.py \
+  if run_pytest "$2" -n "${PYTEST_WORKERS:-5}" --dist worksteal --ignore=tests/docs/test_snippets.py \
     --ignore=tests/docs/test_site.py --ignore=tests/emulators --ignore=tests/images; then
     tested+=("$(counts) on Python $1")
   else
@@ -96,22 +155,11 @@ else
   tested+=("only one Python found")
 fi
 
-# Each of the two starts its servers, or builds its image, once: one process.
-apart() {  # NAME DIRECTORY
-  headline "$1 on Python ${newest% *}"
-  if run_pytest "${newest_env:-$oldest_env}" "$2" -n 0; then
-    passed+=("$1: $(counts)")
-  else
-    failed+=("$1: $(counts)")
-  fi
-}
-
-scripts/emulators.sh || failed+=("emulators could not be installed")
-apart "S3, SQS and rights on independent servers" tests/emulators
-
-# Without podman its tests are skipped, and say why.
-scripts/images.sh install || true
-apart "worker images" tests/images
+wait "$going_beside" || failed+=("what goes beside the tests broke off")
+cat "$work/said_beside"
+while read -r verdict text; do
+  if [[ $verdict == passed ]]; then passed+=("$text"); else failed+=("$text"); fi
+done <"$work/verdicts"
 
 # A sample of the tests, a selection by PYTEST_ADDOPTS, or a test that failed half-way leaves rights unasked for.
 headline "rights"
