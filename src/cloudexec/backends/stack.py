@@ -26,7 +26,11 @@ def resources_of(name: str, ask: Ask, *, is_named: bool) -> Iterable[Mapping[str
     except AwsError as error:
         if is_named:
             is_absent = error.code == "ValidationError"
-            remedy = f"correct its name (stack=) or the region, or make it: `cloudexec up --stack {name}`" if is_absent else error.remedy
+            remedy = (
+                f"correct its name (stack=) or the region, or make it: `cloudexec up --stack {name}`"
+                if is_absent
+                else error.remedy
+            )
             raise SettingsError(f"stack {name!r} cannot be read: {error.what}", remedy=remedy) from error
         if isinstance(error, AccessDenied) or error.code == "ValidationError":
             return ()

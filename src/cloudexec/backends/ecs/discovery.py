@@ -232,6 +232,6 @@ def _still_missing(place: EcsPlace, environ: Mapping[str, str], optional: frozen
     return SettingsError(
         f"not known: {', '.join(missing)}; looked at arguments, environment, {config_path(environ)}, "
         f"stack {place.stack or DEFAULT_STACK!r} and the default VPC",
-        remedy=f"`cloudexec up` makes all of it; or give {first}=, set {variable_of(first)}, or write {first} into that "
-        f"file{others}",
+        remedy=f"`cloudexec up` makes all of it; or give {first}=, set {variable_of(first)}, or write {first} into "
+        f"that file{others}",
     )
