@@ -30,6 +30,7 @@ MUTED = {
     "setup: servicequotas:GetServiceQuota: on *, though": "parliament's data has * alone; it only reads",
     'setup: parliament UNKNOWN_ACTION: "Unknown action lambda:GetFunctionScalingConfig"': _NEWER,
     'setup: parliament UNKNOWN_ACTION: "Unknown action ec2:DescribeVpcEncryptionControls"': _NEWER,
+    'setup: parliament UNKNOWN_ACTION: "Unknown action cloudformation:DescribeEvents"': _NEWER,
 }
 
 
