@@ -230,7 +230,7 @@ def auth_file(registry, tmp_path, podman):
 
 def test_it_is_pushed_by_its_content_and_comes_back_the_same(built, registry, image_command, aws, podman, auth_file):
     session = aws.session("setup")
-    formation = session.client("cloudformation")
+    formation = aws.session().client("cloudformation")
     template = {
         "Resources": {"Repository": {"Type": "AWS::ECR::Repository", "Properties": {"RepositoryName": "oracle"}}},
         "Outputs": {"Repository": {"Value": f"{registry}/oracle"}},

@@ -125,12 +125,18 @@ def _busy_environments(_pid: int) -> list[str]:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Lambda stops all that is in an idle environment, and bills nothing for it."""
+    """Lambda stops all that is in an idle environment, and bills nothing for it.
+
+    A shell that was stopped in the middle of a vfork is in state D: it waits for a child that was stopped, too.
+    """
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "T"
+            state = file.read().rpartition(")")[2].split()[0]
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = [int(child) for child in file.read().split()]
     except (FileNotFoundError, ProcessLookupError):
         return False
+    return state == "T" or (state == "D" and bool(children) and all(map(_is_stopped, children)))
 
 
 def _tasks_of(pid: int) -> list[str]:

@@ -33,6 +33,7 @@ from cloudexec.testing.pocket.server.containers import kill_marked, orphans_mark
 from cloudexec.testing.pocket.server.memory import anonymous_bytes, descendants
 
 OK: Final = b'{"status":"OK"}\n'
+_ROUNDS: Final = 20  # of signals to everything in an environment
 ANSWER_S: Final = 5.0  # a runtime that lives reads its answers
 PIPE_BYTES: Final = 1 << 16
 
@@ -190,14 +191,25 @@ class Environment:
     def _signal_all(self, number: signal.Signals) -> None:
         if self._launch is None or self._launch.pidless or self._process is None or self._process.poll() is not None:
             return
-        # Before the signal: what a dead leader leaves is no longer its own. Orphans are the server's by now.
+        known: set[int] = set()
+        # Who is listed while siblings come and go may be missed, and whoever is not stopped yet may fork.
+        for _ in range(_ROUNDS):
+            found = self._family() - known
+            if not found:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            for pid in found:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+            known |= found
+
+    def _family(self) -> set[int]:
+        """Everything that came from the leader; orphans are the server's by now, and known by their mark."""
+        assert self._launch is not None
+        assert self._process is not None
         orphans = orphans_marked(self._launch.mark, self._process.pid)
-        family = [*descendants(self._process.pid), *(pid for orphan in orphans for pid in descendants(orphan))]
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-        for pid in family[1:]:
-            with contextlib.suppress(OSError):
-                os.kill(pid, number)
+        return {*descendants(self._process.pid), *(pid for orphan in orphans for pid in descendants(orphan))}
 
     def kill(self) -> None:
         """SIGKILL to everything in it; whoever runs an invocation sees the process end."""
