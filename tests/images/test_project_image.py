@@ -229,7 +229,6 @@ def auth_file(registry, tmp_path, podman):
 
 
 def test_it_is_pushed_by_its_content_and_comes_back_the_same(built, registry, image_command, aws, podman, auth_file):
-    session = aws.session("setup")
     formation = aws.session().client("cloudformation")
     template = {
         "Resources": {"Repository": {"Type": "AWS::ECR::Repository", "Properties": {"RepositoryName": "oracle"}}},
