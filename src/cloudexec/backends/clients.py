@@ -59,7 +59,6 @@ class Clients:
         self._clients: dict[tuple[str, int], Any] = {}
         self._making = threading.RLock()
         self._is_closed = False
-        self.known_arn = ""  # whose credentials these are, once somebody has asked for the account
 
     @cached_property
     def session(self) -> Any:
@@ -94,11 +93,19 @@ class Clients:
         return str(region)
 
     @cached_property
+    def caller(self) -> Mapping[str, Any]:
+        """What STS says of the credentials: Account, Arn, UserId; it is asked once. Errors: AwsError and its kin."""
+        return self.ask("sts", "get_caller_identity", {})
+
+    @property
     def account_id(self) -> str:
         """The account that the credentials belong to: the only owner whose buckets are used. Errors: AwsError."""
-        said = self.ask("sts", "get_caller_identity", {})
-        self.known_arn = str(said.get("Arn") or "")
-        return str(said["Account"])
+        return str(self.caller["Account"])
+
+    @property
+    def known_arn(self) -> str:
+        """Whose credentials these are, if somebody has asked already; "" without a request."""
+        return str(self.caller.get("Arn") or "") if "caller" in self.__dict__ else ""
 
     def endpoint_of(self, service: str) -> str:
         """The endpoint that was given for a service, "" for its own."""

@@ -6,7 +6,6 @@ Called by: cli, which makes one; everything in infra.   Calls: backends.clients.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any, Final
 
 from cloudexec.backends.clients import Clients
@@ -50,20 +49,10 @@ class Place:
         found = [name for prefix, name in _PARTITIONS.items() if self.region.startswith(prefix)]
         return found[0] if found else "aws"
 
-    @cached_property
-    def caller(self) -> Mapping[str, Any]:
-        """What STS says of the credentials: Account, Arn, UserId. Errors: AwsError and its kin."""
-        return self.ask("sts", "get_caller_identity")
-
     @property
     def account_id(self) -> str:
         """Errors: AwsError and its kin."""
-        return str(self.caller["Account"])
-
-    @property
-    def caller_arn(self) -> str:
-        """Errors: AwsError and its kin."""
-        return str(self.caller["Arn"])
+        return self.clients.account_id
 
     def close(self) -> None:
         """Close the connections."""
