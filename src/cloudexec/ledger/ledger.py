@@ -62,7 +62,6 @@ class Ledger:
         self._idle_since_s = NEVER  # when slots that have left since then began to find nothing in a shared queue
         self.broken: LaneEnd | None = None
         self.late_outcomes = 0
-        self.retries = 0
         self.retries_by: dict[Cause, int] = {}
 
     # --- what it knows ---
@@ -76,6 +75,11 @@ class Ledger:
     def n_placed(self) -> int:
         """Calls that are in a lane."""
         return len(self._calls) - self._placing.n_pending - self._n_paused
+
+    @property
+    def retries(self) -> int:
+        """Attempts after a call's first."""
+        return sum(self.retries_by.values())
 
     @property
     def n_lanes(self) -> int:
@@ -533,7 +537,6 @@ class Ledger:
             self._actions.append(Fail(call, end))
 
     def _try_again(self, call: Call, cause: Cause, now_s: float) -> None:
-        self.retries += 1
         self.retries_by[cause] = self.retries_by.get(cause, 0) + 1
         pause_s = call.options.retry.backoff_s
         if pause_s:

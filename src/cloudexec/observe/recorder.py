@@ -19,6 +19,7 @@ from cloudexec.observe.summary import (
     DURATION_BOUNDS_S,
     MOST_FAILURES,
     MOST_WORKERS,
+    OVER,
     Client,
     Counts,
     Durations,
@@ -145,7 +146,7 @@ class Recorder:
     ) -> RunSummary:
         """The run as it stands."""
         now_s, heritage = time.time(), self._heritage
-        is_over = state not in ("running", "detached")
+        is_over = state in OVER
         workers = tuple(self._workers.values())
         if is_over:  # they were told to stop; ECS takes a moment more
             workers = tuple(one if one.stopped_s is not None else replace(one, stopped_s=now_s) for one in workers)
