@@ -15,13 +15,15 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from cloudexec.errors import WireError
 
 FORMAT: Final = 1
 FOLDER: Final = "summaries"
-STATES: Final = ("running", "detached", "done", "failed", "stopped")
+OVER: Final = ("done", "failed", "stopped")  # states after which nothing more is written
+STATES: Final = ("running", "detached", *OVER)
 BACKENDS: Final = ("ecs", "lambda")
 MOST_FAILURES: Final = 100
 MOST_WORKERS: Final = 5000
@@ -189,7 +191,7 @@ class RunSummary:
     @property
     def is_over(self) -> bool:
         """Whether the client has said that the run has ended."""
-        return self.state in ("done", "failed", "stopped")
+        return self.state in OVER
 
     def to_json(self) -> bytes:
         """What lies in the bucket."""
@@ -238,15 +240,21 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     return _a(kind, value, where)
 
 
+@cache  # a summary may name thousands of workers
+def _members(kind: type) -> tuple[Mapping[str, Any], frozenset[str]]:
+    """The types of a dataclass's members, and which of them must be there."""
+    needed = frozenset(
+        one.name
+        for one in dataclasses.fields(kind)
+        if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+    )
+    return typing.get_type_hints(kind), needed
+
+
 def _read_object(kind: type[T], value: Any, where: str) -> T:
-    said, hints = _a(dict, value, where), typing.get_type_hints(kind)
+    said, (hints, needed) = _a(dict, value, where), _members(kind)  # type: ignore[arg-type]  # a class is hashable
     if unknown := sorted(said.keys() - hints.keys()):
         raise ValueError(f"{where} has {', '.join(map(repr, unknown))}, which nobody knows")
-    needed = {
-        one.name
-        for one in dataclasses.fields(kind)  # type: ignore[arg-type]  # it is a dataclass
-        if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-    }
     if missing := sorted(needed - said.keys()):
         raise ValueError(f"{where} lacks {', '.join(missing)}")
     return kind(**{name: _read(hints[name], one, f"{where}.{name}") for name, one in said.items()})
