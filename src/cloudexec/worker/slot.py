@@ -40,8 +40,7 @@ class SlotSettings(NamedTuple):
     initializer: bytes  # a batch of one call, see Packer.pack_initializer; empty: none
     stderr: int = -1  # the file for what it prints there; the supervisor has it, too
     store: Mapping[str, str] = {}  # see stores.py
-    log_fd: int = -1  # the worker's log
-    log_as: str = ""  # see Setup
+    output: OutputLog | None = None  # where the output of calls goes, besides
 
 
 def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Callable[[bytes], object]) -> NoReturn:
@@ -49,8 +48,7 @@ def run_slot(settings: SlotSettings, lane: SlotLane, status: Status, poke: Calla
     signal.signal(signal.SIGINT, _ignore)
     store = open_store(settings.store_roots, settings.store)
     modules_dir = os.path.join(settings.store_roots[-1], "modules")  # the last root is the disk
-    output = OutputLog(settings.log_fd, settings.log_as) if settings.log_fd >= 0 and settings.log_as else None
-    runner = Runner(store, settings.inline_bytes, settings.stderr, modules_dir, output)
+    runner = Runner(store, settings.inline_bytes, settings.stderr, modules_dir, settings.output)
     faulthandler.enable(2, all_threads=False)  # a crash in native code shows where it was called from
     if settings.initializer and (failure := runner.initialize(settings.initializer)) is not None:
         lane.send(Kind.INITIALIZER_FAILED, encode_outcome(_no_outcome(failure)))

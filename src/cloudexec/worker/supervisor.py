@@ -77,7 +77,7 @@ class Supervisor:
 
     def __init__(self, control: ControlSocket, setup: Setup, log_fd: int = -1) -> None:
         self._control = control
-        self._log_fd = log_fd
+        self._output = OutputLog(log_fd, setup.log_as) if log_fd >= 0 and setup.log_as else None
         self._seal = Seal(bytes.fromhex(setup.key_hex))
         self._setup = setup
         self._slots: dict[int, _Slot] = {}
@@ -240,8 +240,7 @@ class Supervisor:
             base64.b64decode(setup.initializer),
             stderr,
             setup.store,
-            self._log_fd,
-            setup.log_as,
+            self._output,
         )
 
     def _reap(self) -> None:
@@ -273,8 +272,8 @@ class Supervisor:
             why = DownCause.OUT_OF_MEMORY
         words = last_words(slot.stderr)
         os.close(slot.stderr)
-        if words and slot.status.number and self._log_fd >= 0 and self._setup.log_as:
-            OutputLog(self._log_fd, self._setup.log_as).tell(slot.status.number, b"", words.encode())
+        if words and slot.status.number and self._output is not None:
+            self._output.tell(slot.status.number, b"", words.encode())
         self._control.send(SlotDown(slot.number, slot.pid, exitcode, why, slot.killed_call, slot.status.number, words))
 
     def _client_is_dead(self) -> bool:
