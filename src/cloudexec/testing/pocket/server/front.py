@@ -12,7 +12,6 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 from email.utils import formatdate
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,16 +27,6 @@ from cloudexec.testing.pocket.server.requests import (
     expired_answer,
     throttle_answer,
 )
-
-
-@cache
-def _regions() -> frozenset[str]:
-    """Every region of every partition, as botocore knows them."""
-    from botocore.session import Session
-
-    session = Session()
-    names = (session.get_available_regions("ec2", partition) for partition in session.get_available_partitions())
-    return frozenset({"aws-global"}.union(*names))
 
 
 class Plane(Protocol):
@@ -112,7 +101,7 @@ class Front:
         """The answer to send; BreakConnection instead of one where a fault says so."""
         if request.path.startswith("/_pocket/"):
             return self._control.answer(request)
-        if request.region and request.region not in _regions():
+        if request.region and request.region not in self._moto.regions:
             raise BreakConnection  # on AWS there would be no such host
         self._journal.note(request, self._control.credentials.principal_of(request.access_key))
         refused, breaks_after = self._trouble(request)

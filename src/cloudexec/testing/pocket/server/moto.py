@@ -11,6 +11,7 @@ import io
 import json
 import threading
 from collections import defaultdict
+from functools import cached_property
 from typing import Any, Final, Protocol
 from urllib.parse import quote_plus, unquote_plus, urlencode
 
@@ -89,6 +90,11 @@ class Moto:
         self.changes = 0  # grows with each change of what others keep
         self._listeners: list[Notified] = []
         self._notices = Notices(self._listeners)
+
+    @cached_property
+    def regions(self) -> frozenset[str]:
+        """Every region of every partition; moto has read the list already."""
+        return frozenset({"aws-global", *get_backend("ec2")[ACCOUNT_ID].regions})
 
     def answer(self, request: Request) -> Answer:
         """moto's answer to a request."""
