@@ -181,22 +181,26 @@ def podman_argv(plan: Plan, pocket: str) -> list[str]:
 
 def kill_marked(mark: str) -> int:
     """Kill every process that carries this mark, or one below it if it ends with a slash; how many there were."""
-    wanted = tuple(f"{name}={mark}".encode() for name in (MARK, LAMBDA_MARK))
     killed = 0
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            variables = Path("/proc", name, "environ").read_bytes().split(b"\0")
-        except OSError:  # gone, or somebody else's
-            continue
-        below = mark.endswith("/") and any(variable.startswith(wanted) for variable in variables)
-        if below or any(variable in wanted for variable in variables):
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if pid != os.getpid() and _is_marked(pid, mark):
             with contextlib.suppress(OSError):
-                os.kill(int(name), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 killed += 1
-                os.waitpid(int(name), 0)  # where it has been adopted
+                os.waitpid(pid, 0)  # where it has been adopted
     return killed
+
+
+def _is_marked(pid: int, mark: str) -> bool:
+    """Whether a process carries this mark, or one below it if it ends with a slash."""
+    wanted = tuple(f"{name}={mark}".encode() for name in (MARK, LAMBDA_MARK))
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # gone, or somebody else's
+        return False
+    if mark.endswith("/"):
+        return any(variable.startswith(wanted) for variable in variables)
+    return any(variable in wanted for variable in variables)
 
 
 def children_of(pid: int) -> list[int]:
@@ -210,13 +214,7 @@ def children_of(pid: int) -> list[int]:
 
 def orphans_marked(mark: str, leader: int) -> list[int]:
     """Processes with this mark that this one has adopted; not the leader, whose parent it is from the start."""
-    wanted = tuple(f"{name}={mark}".encode() for name in (MARK, LAMBDA_MARK))
-    found = []
-    for pid in children_of(os.getpid()):
-        with contextlib.suppress(OSError):  # gone
-            if pid != leader and not set(wanted).isdisjoint(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
-                found.append(pid)
-    return found
+    return [pid for pid in children_of(os.getpid()) if pid != leader and _is_marked(pid, mark)]
 
 
 def adopt_orphans() -> None:
