@@ -1,6 +1,6 @@
 """What moto lacks of the account itself: quotas that may be raised, IAM's simulator, the role of ECS itself.
 
-Called by:  front.py.   Calls: faults.py.
+Called by:  front.py, for requests; control.py, for resetting.   Calls: faults.py.
 Quotas:     those that were applied are what an account of some age has; RequestServiceQuotaIncrease is granted at once.
 Simulator:  everybody may do everything, but for what a fault refuses for good with AccessDenied: so it says what
             requests themselves would meet. Policies are not read.
@@ -36,7 +36,7 @@ OPERATIONS: Final = {"s3:ListBucket": ("ListObjectsV2", "HeadBucket"), "lambda:I
 
 
 class AccountPlane:
-    """Answers for Service Quotas, and for one operation of IAM."""
+    """Answers for Service Quotas, some operations of IAM, and clusters that ECS's role is lacking for."""
 
     def __init__(self, faults: FaultBook) -> None:
         self._faults = faults
@@ -44,7 +44,7 @@ class AccountPlane:
         self._raised: dict[tuple[str, str, str], float] = {}  # by region, service, code
         self._ecs_role_s: float | None = 0.0  # when ECS can use its role; None without one
         self._quotas: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
-            "GetServiceQuota": self._get,
+            "GetServiceQuota": self._told,
             "GetAWSDefaultServiceQuota": lambda region, asked: self._told("", asked),
             "RequestServiceQuotaIncrease": self._raise,
         }
@@ -83,9 +83,6 @@ class AccountPlane:
         name, value = APPLIED[key]
         told = {"ServiceCode": key[0], "QuotaCode": key[1], "QuotaName": name, "Unit": "None", "Adjustable": True}
         return {"Quota": {**told, "GlobalQuota": False, "Value": self._raised.get((region, *key), value)}}
-
-    def _get(self, region: str, asked: dict[str, Any]) -> dict[str, Any]:
-        return self._told(region, asked)
 
     def _raise(self, region: str, asked: dict[str, Any]) -> dict[str, Any]:
         quota, wanted = self._told(region, asked)["Quota"], float(asked["DesiredValue"])
