@@ -57,8 +57,7 @@ def of_empty_account(aws: PocketAWS, directory: Path) -> dict[str, str]:
     """The account alone, and a configuration file of its own: this user's may speak of a real one."""
     config = directory / "config.toml"
     config.touch()
-    account = {name: value for name, value in aws.env.items() if name.startswith("AWS_")}
-    return {**account, FILE_VARIABLE: str(config)}
+    return {**aws.env, FILE_VARIABLE: str(config)}
 
 
 def as_exports(env: Mapping[str, str]) -> str:
