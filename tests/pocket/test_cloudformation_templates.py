@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +13,7 @@ from cloudexec.testing.pocket.server.cloudformation.reading import read_template
 from cloudexec.testing.pocket.server.cloudformation.resources import KINDS
 from cloudexec.testing.pocket.server.cloudformation.template import check_capabilities, parse
 from cloudexec.testing.pocket.server.requests import Refusal
+from tests.pocket.stacks import BUCKET, of
 
 PSEUDO = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::StackName": "a-stack"}
 SCOPE = Scope(
@@ -183,13 +182,7 @@ def test_a_parameter_has_or_is_refused(said, given, previous, then):
 
 # --- templates ---------------------------------------------------------------------------------------
 
-BUCKET = {"Type": "AWS::S3::Bucket"}
 ROLE = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {}}}
-
-
-def of(resources, **more):
-    """A template with these resources."""
-    return json.dumps({"Resources": resources, **more})
 
 
 @pytest.mark.parametrize(
