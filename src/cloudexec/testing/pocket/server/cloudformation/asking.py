@@ -1,6 +1,6 @@
 """Requests to the pocket's own services, for whoever asked for a stack.
 
-Called by:  steps.py.   Calls: the pocket's front, over HTTP as everybody does.
+Called by:  plane.py; desk.py and steps.py, as `Tools.ask`.   Calls: the pocket's front, over HTTP as everybody does.
 """
 
 from __future__ import annotations
@@ -53,10 +53,9 @@ class Asker:
             return self._clients[key]
 
     def operation(self, service: str, operation: str) -> Any:
-        """botocore's model of an operation, e.g. `CreateBucket`; None if there is none."""
+        """botocore's model of an operation, e.g. `CreateBucket`."""
         with self._lock:
-            model = self._session.get_service_model(service)
-            return model.operation_model(operation) if operation in model.operation_names else None
+            return self._session.get_service_model(service).operation_model(operation)
 
     def input_shape(self, service: str, operation: str) -> Any:
         """botocore's model of its request."""

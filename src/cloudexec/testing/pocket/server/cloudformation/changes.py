@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cloudexec.testing.pocket.server.cloudformation.intrinsics import references
 from cloudexec.testing.pocket.server.cloudformation.model import Model
-from cloudexec.testing.pocket.server.cloudformation.resources.kind import Kind
+from cloudexec.testing.pocket.server.cloudformation.resources.kind import Kind, differing
 from cloudexec.testing.pocket.server.cloudformation.stacks import Record
 
 LATER: Final = "{{changeSet:KNOWN_AFTER_APPLY}}"
@@ -55,11 +55,6 @@ def _change(action: str, name: str, kind: str, physical_id: str = "") -> dict[st
     return {**change, "Scope": [], "Details": []}
 
 
-def properties_now(model: Model, name: str, known: Mapping[str, Record], *, has_tags: bool) -> dict[str, Any]:
-    """A resource's properties as far as they can be known before anything is made."""
-    return model.properties(name, *_lookups(known), has_tags=has_tags)
-
-
 def outputs_now(model: Model, records: Mapping[str, Record]) -> list[dict[str, str]]:
     """The outputs as far as they can be known."""
     return model.outputs(*_lookups({name: record for name, record in records.items() if record.is_there}))
@@ -78,16 +73,11 @@ def _lookups(known: Mapping[str, Record]) -> tuple[Any, Any]:
 def _details(model: Model, record: Record, known: Mapping[str, Record], kind: Kind) -> list[dict[str, Any]]:
     name = record.logical_id
     declared = model.resources[name]
-    wanted = properties_now(model, name, known, has_tags=kind.has_tags)
+    wanted = model.properties(name, *_lookups(known), has_tags=kind.has_tags)  # as far as they can be known
     found = []
-    for each in sorted({*wanted, *record.properties}):
-        if wanted.get(each) == record.properties.get(each):
-            continue
-        if each == "Tags":
-            target = {"Attribute": "Tags", "RequiresRecreation": "Always" if each in kind.replaced_by else "Never"}
-        else:
-            recreation = "Always" if each in kind.replaced_by else "Never"
-            target = {"Attribute": "Properties", "Name": each, "RequiresRecreation": recreation}
+    for each in sorted(differing(wanted, record.properties)):
+        place = {"Attribute": "Tags"} if each == "Tags" else {"Attribute": "Properties", "Name": each}
+        target = {**place, "RequiresRecreation": "Always" if each in kind.replaced_by else "Never"}
         found.append(_detail(target, wanted.get(each), declared.properties.get(each), model))
     for attribute, is_same in (
         ("DeletionPolicy", declared.deletion_policy == record.deletion_policy),

@@ -37,12 +37,13 @@ class ChangeSets:
                 if stack is not None and stack.status != states.REVIEW:
                     what = f"already exists and cannot be created again with the changeSet [{name}]."
                     raise invalid(f"Stack [{stack.name}] {what}")
-                is_new, stack = stack is None, stack or self._desk.new(caller, wanted, checked_name(wanted))
-                model = self._desk.model(caller, wanted, stack.name, stack.id, None)
-                self._desk.check_capabilities(model.template, wanted.get("Capabilities") or [])
-                if is_new:
+                if stack is None:
+                    stack = self._desk.new(caller, wanted, checked_name(wanted))
+                    model = stack.model
                     self._desk.stacks.append(stack)
                     stack.to(states.REVIEW, USER)
+                else:
+                    model = self._desk.model(caller, wanted, stack.name, stack.id, None)
             elif kind == "UPDATE":
                 stack = self._desk.for_update(caller, wanted)
                 model = self._desk.next_model(caller, wanted, stack)

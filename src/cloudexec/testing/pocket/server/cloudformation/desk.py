@@ -1,6 +1,6 @@
 """What every operation needs: look up a stack, read what a request wants, begin the work.
 
-Called by:  operations.py, changesets.py, telling.py.   Calls: template.py, parameters.py, model.py, work.py.
+Called by:  plane.py; operations.py, changesets.py, telling.py.   Calls: template.py, parameters.py, model.py, work.py.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Desk:
         return str(body.decode())
 
     def model(self, caller: Caller, wanted: Wanted, name: str, stack_id: str, stack: Stack | None) -> Model:
-        """What a stack is to be after a request; stack: what it is until then."""
+        """What a stack is to be after a request that allows for it; stack: what it is until then."""
         template = self.template(caller, wanted, stack)
         previous = stack.model.texts if stack is not None else {}
         texts = values_of(template.parameters, wanted.get("Parameters") or [], previous)
@@ -153,13 +153,11 @@ class Desk:
             reply = self.tools.ask(caller.access_key, region, "ec2", "describe_availability_zones")
             return sorted(zone["ZoneName"] for zone in reply["AvailabilityZones"])
 
-        return model_of(template, texts, tags, pseudo_of(caller.region, name, stack_id, wanted), zones)
-
-    def check_capabilities(self, template: Template, given: list[str]) -> None:
-        """Refuse a template that may do more than the caller has allowed."""
-        if not check_capabilities(template, given):
+        model = model_of(template, texts, tags, pseudo_of(caller.region, name, stack_id, wanted), zones)
+        if not check_capabilities(template, wanted.get("Capabilities") or []):
             what = f"Requires capabilities : [{', '.join(template.capabilities)}]"
             raise Refusal("InsufficientCapabilitiesException", what)
+        return model
 
     def missing_parameter(self, caller: Caller, model: Model) -> str:
         """What EC2 does not have of what the parameters name; "" if it has everything."""
@@ -207,7 +205,6 @@ class Desk:
         """A stack that is not in the list yet; a refusal if it could not begin."""
         stack_id = new_id(caller.region, ACCOUNT_ID, "stack", name)
         model = self.model(caller, wanted, name, stack_id, None)
-        self.check_capabilities(model.template, wanted.get("Capabilities") or [])
         return Stack(
             id=stack_id,
             name=name,
@@ -231,7 +228,6 @@ class Desk:
     def next_model(self, caller: Caller, wanted: Wanted, stack: Stack) -> Model:
         """What a stack is to be after an update; a refusal if it cannot become that."""
         model = self.model(caller, wanted, stack.name, stack.id, stack)
-        self.check_capabilities(model.template, wanted.get("Capabilities") or [])
         there = {name: record.type for name, record in stack.records.items() if record.is_there}
         other = [name for name, each in model.resources.items() if there.get(name, each.type) != each.type]
         if other:

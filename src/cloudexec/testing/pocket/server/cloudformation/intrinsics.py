@@ -74,6 +74,11 @@ def text_of(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def is_true(value: object) -> bool:
+    """Whether a scalar says true, as a word or as a value."""
+    return text_of(value) == "true"
+
+
 # --- functions ---------------------------------------------------------------------------------------
 
 

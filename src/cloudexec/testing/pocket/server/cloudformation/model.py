@@ -6,7 +6,7 @@ Called by:  desk.py, changes.py, work.py.   Calls: intrinsics.py, template.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cloudexec.testing.pocket.server.cloudformation.intrinsics import (
@@ -77,7 +77,7 @@ def model_of(
     values = {name: template.parameters[name].value(text) for name, text in texts.items()}
     conditions = evaluate_conditions(template.conditions, values, template.mappings, pseudo)
     active = {
-        name: _pruned(each, conditions)
+        name: replace(each, properties=prune(each.properties, conditions))
         for name, each in template.resources.items()
         if conditions.get(each.condition, True)
     }
@@ -97,19 +97,6 @@ def model_of(
         depends=depends,
         levels=levels_of(depends),
         zones=zones,
-    )
-
-
-def _pruned(said: Declared, conditions: Mapping[str, bool]) -> Declared:
-    return Declared(
-        logical_id=said.logical_id,
-        type=said.type,
-        properties=prune(said.properties, conditions),
-        condition=said.condition,
-        depends_on=said.depends_on,
-        deletion_policy=said.deletion_policy,
-        update_replace_policy=said.update_replace_policy,
-        metadata=said.metadata,
     )
 
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloudexec.testing.pocket.server.cloudformation.intrinsics import text_of
+from cloudexec.testing.pocket.server.cloudformation.intrinsics import is_true, text_of
 from cloudexec.testing.pocket.server.cloudformation.reading import invalid
 
 PLAIN_TYPES: Final = ("String", "Number", "List<Number>", "CommaDelimitedList")
-# Of these CloudFormation looks whether they exist; work.py asks EC2.
+# Of these CloudFormation looks whether they exist; desk.py asks EC2.
 KIND_OF_TYPE: Final = {
     "AWS::EC2::VPC::Id": "vpc",
     "AWS::EC2::Subnet::Id": "subnet",
@@ -69,7 +69,7 @@ def declared(name: str, said: Any) -> Parameter:
         type=kind,
         default=None if default is None else text_of(default),
         description=str(said.get("Description") or ""),
-        no_echo=text_of(said.get("NoEcho", False)) == "true",
+        no_echo=is_true(said.get("NoEcho", False)),
         allowed=tuple(text_of(each) for each in said.get("AllowedValues") or ()),
         constraints={each: said[each] for each in names if each in said},
     )

@@ -166,15 +166,10 @@ class Stack:
         if reason:
             event["ResourceStatusReason"] = reason
         if properties is not None:
-            event["ResourceProperties"] = as_text(properties)
+            event["ResourceProperties"] = json.dumps(properties)
         if self.token:
             event["ClientRequestToken"] = self.token
         self.events.append(event)
-
-
-def as_text(properties: Mapping[str, Any]) -> str:
-    """Properties as events tell them."""
-    return json.dumps(properties)
 
 
 def new_id(region: str, account_id: str, what: str, name: str) -> str:

@@ -216,7 +216,7 @@ class Steps:
             account_id=ACCOUNT_ID,
             ask=ask,
             drop=drop,
-            begun=lambda physical_id: (begun(physical_id), None)[1],
+            begun=begun,
             input_shape=tools.input_shape,
             bucket_is_ours=tools.bucket_is_ours,
         )

@@ -95,9 +95,8 @@ class Telling:
             "Capabilities": change_set.capabilities,
             "Tags": [{"Key": key, "Value": value} for key, value in change_set.model.tags.items()],
             "RollbackConfiguration": {},
+            "OnStackFailure": change_set.on_failure or None,
         }
-        if change_set.on_failure:
-            told["OnStackFailure"] = change_set.on_failure
         return {**told, **paged("Changes", change_set.changes, wanted)}
 
     def _describe_early_events(self, caller: Caller, wanted: Wanted) -> Wanted:
@@ -171,9 +170,9 @@ def paged(name: str, items: list[Any], wanted: Wanted) -> Wanted:
 
 def describe(stack: Stack) -> Wanted:
     """A stack as DescribeStacks tells it."""
-    told: Wanted = {
-        **_summary(stack),
-        "Description": stack.model.template.description,
+    return {
+        **_life(stack),
+        "Description": stack.model.template.description or None,
         "Parameters": _parameters(stack.model.template, dict(stack.model.texts)),
         "Outputs": stack.outputs if stack.deleted_s is None else [],
         "Tags": [{"Key": key, "Value": value} for key, value in stack.model.tags.items()],
@@ -183,22 +182,20 @@ def describe(stack: Stack) -> Wanted:
         "EnableTerminationProtection": stack.is_protected,
         "RollbackConfiguration": {},
         "TimeoutInMinutes": stack.timeout_min,
+        "ChangeSetId": stack.change_set_id or None,
+        "RoleARN": stack.role_arn or None,
     }
-    told.pop("TemplateDescription")
-    if not told["Description"]:
-        del told["Description"]
-    if stack.change_set_id:
-        told["ChangeSetId"] = stack.change_set_id
-    if stack.role_arn:
-        told["RoleARN"] = stack.role_arn
-    return told
 
 
 def _summary(stack: Stack) -> Wanted:
+    return {**_life(stack), "TemplateDescription": stack.model.template.description}
+
+
+def _life(stack: Stack) -> Wanted:
+    """What a stack and its line in a list both have; None: it is not told."""
     return {
         "StackId": stack.id,
         "StackName": stack.name,
-        "TemplateDescription": stack.model.template.description,
         "CreationTime": stack.created_s,
         "LastUpdatedTime": stack.updated_s,
         "DeletionTime": stack.deleted_s,

@@ -59,7 +59,6 @@ class Template:
 
     text: str
     description: str
-    metadata: Any
     parameters: Mapping[str, Parameter]
     mappings: Mapping[str, Any]
     conditions: Mapping[str, Any]
@@ -92,7 +91,6 @@ def parse(text: str, kinds: Mapping[str, Kind]) -> Template:
     template = Template(
         text=text,
         description=str(said.get("Description") or ""),
-        metadata=said.get("Metadata"),
         parameters={name: declared(name, each) for name, each in said.get("Parameters", {}).items()},
         mappings=said.get("Mappings", {}),
         conditions=said.get("Conditions", {}),

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from cloudexec.testing.pocket.server.cloudformation.model import Model, levels_of
 from cloudexec.testing.pocket.server.cloudformation.reasons import failure
+from cloudexec.testing.pocket.server.cloudformation.resources.kind import differing
 from cloudexec.testing.pocket.server.cloudformation.stacks import Record, Settled, Stack
 from cloudexec.testing.pocket.server.cloudformation.steps import Steps, Tools
 from cloudexec.testing.pocket.server.requests import Refusal
@@ -158,7 +160,7 @@ class Work:
             self._stack.records.pop(name, None)
             record = self._stack.note(record, "CREATE_IN_PROGRESS", properties=wanted)
             return lambda: self._steps.create(kind, record, problem)
-        names = {each for each in {*wanted, *now.properties} if wanted.get(each) != now.properties.get(each)}
+        names = differing(wanted, now.properties)
         if not names and not problem and now.status != "UPDATE_FAILED":
             self._stack.records[name] = _with(now, record)
             return None
@@ -238,19 +240,12 @@ class Work:
 
 def _with(now: Record, declared: Record) -> Record:
     """A resource that is there, with what its template says of it beside its properties."""
-    return Record(
-        logical_id=now.logical_id,
-        type=now.type,
-        status=now.status,
-        physical_id=now.physical_id,
-        reason=now.reason,
-        properties=now.properties,
-        attributes=now.attributes,
+    return replace(
+        now,
         depends=declared.depends,
         deletion_policy=declared.deletion_policy,
         update_replace_policy=declared.update_replace_policy,
         metadata=declared.metadata,
-        changed_s=now.changed_s,
     )
 
 

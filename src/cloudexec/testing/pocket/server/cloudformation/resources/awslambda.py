@@ -15,8 +15,8 @@ from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Made,
     Properties,
     changed,
-    gone_tags,
     only,
+    retag,
     tags_of,
     without,
 )
@@ -76,15 +76,14 @@ class Function(Kind):
         wanted = {name: properties.get(name, CONFIGURATION[name]) for name in names}
         wanted = {name: value for name, value in wanted.items() if value is not None}
         if wanted:
-            request = job.request("lambda", "UpdateFunctionConfiguration", {"FunctionName": physical_id, **wanted})
-            job.ask("lambda", "update_function_configuration", **request)
+            job.ask_for("lambda", "UpdateFunctionConfiguration", {"FunctionName": physical_id, **wanted})
         self._reserve(job, physical_id, properties, before)
-        if changed(properties, before, "Tags"):
-            gone = gone_tags(properties, before)
-            if gone:
-                job.ask("lambda", "untag_resource", Resource=arn, TagKeys=gone)
-            if tags_of(properties):
-                job.ask("lambda", "tag_resource", Resource=arn, Tags=tags_of(properties))
+        retag(
+            properties,
+            before,
+            lambda gone: job.ask("lambda", "untag_resource", Resource=arn, TagKeys=gone),
+            lambda: job.ask("lambda", "tag_resource", Resource=arn, Tags=tags_of(properties)),
+        )
         return Made(physical_id=physical_id, attributes={"Arn": arn})
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:
@@ -125,8 +124,7 @@ class EventInvokeConfig(Kind):
 
     def create(self, job: Job, properties: Properties) -> Made:
         """It has no name of its own."""
-        request = job.request("lambda", "PutFunctionEventInvokeConfig", properties)
-        job.ask("lambda", "put_function_event_invoke_config", **request)
+        job.ask_for("lambda", "PutFunctionEventInvokeConfig", properties)
         return Made(physical_id=f"{properties['FunctionName']}|{properties['Qualifier']}")
 
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
@@ -162,8 +160,7 @@ class Permission(Kind):
     def create(self, job: Job, properties: Properties) -> Made:
         """Its id is made up."""
         statement_id = job.name(100)
-        request = job.request("lambda", "AddPermission", {**properties, "StatementId": statement_id})
-        job.ask("lambda", "add_permission", **request)
+        job.ask_for("lambda", "AddPermission", {**properties, "StatementId": statement_id})
         return Made(physical_id=statement_id, attributes={"Id": statement_id})
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:

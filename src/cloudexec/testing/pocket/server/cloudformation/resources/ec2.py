@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cloudexec.testing.pocket.server.cloudformation.intrinsics import text_of
+from cloudexec.testing.pocket.server.cloudformation.intrinsics import is_true, text_of
 from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Failed,
     Job,
@@ -16,20 +16,15 @@ from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Properties,
     changed,
     document,
-    gone_tags,
     key_values,
     only,
+    retag,
     tags_of,
     without,
 )
 
 NAME_LIMIT: Final = 255
 ANYWHERE: Final = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}  # what a new group lets out
-
-
-def is_true(value: object) -> bool:
-    """Whether a property says true, as a word or as a value."""
-    return text_of(value) == "true"
 
 
 def tagged(resource_type: str, properties: Properties) -> dict[str, Any]:
@@ -39,15 +34,15 @@ def tagged(resource_type: str, properties: Properties) -> dict[str, Any]:
     return {"TagSpecifications": [{"ResourceType": resource_type, "Tags": key_values(properties)}]}
 
 
-def retag(job: Job, physical_id: str, properties: Properties, before: Properties) -> None:
+def retag_by_id(job: Job, physical_id: str, properties: Properties, before: Properties) -> None:
     """Tags as they are wanted now."""
-    if not changed(properties, before, "Tags"):
-        return
-    gone = gone_tags(properties, before)
-    if gone:
-        job.ask("ec2", "delete_tags", Resources=[physical_id], Tags=[{"Key": name} for name in gone])
-    if tags_of(properties):
-        job.ask("ec2", "create_tags", Resources=[physical_id], Tags=key_values(properties))
+    which = [physical_id]
+    retag(
+        properties,
+        before,
+        lambda gone: job.ask("ec2", "delete_tags", Resources=which, Tags=[{"Key": name} for name in gone]),
+        lambda: job.ask("ec2", "create_tags", Resources=which, Tags=key_values(properties)),
+    )
 
 
 class Vpc(Kind):
@@ -71,7 +66,7 @@ class Vpc(Kind):
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
         """DNS and tags."""
         self._set_dns(job, physical_id, properties, before)
-        retag(job, physical_id, properties, before)
+        retag_by_id(job, physical_id, properties, before)
         return self._made(job, physical_id, properties)
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:
@@ -122,7 +117,7 @@ class Subnet(Kind):
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
         """Public addresses and tags."""
         self._map(job, physical_id, properties, before)
-        retag(job, physical_id, properties, before)
+        retag_by_id(job, physical_id, properties, before)
         found = job.ask("ec2", "describe_subnets", SubnetIds=[physical_id])["Subnets"][0]
         return Made(physical_id=physical_id, attributes=only(found, *self.attributes))
 
@@ -152,7 +147,7 @@ class InternetGateway(Kind):
 
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
         """Tags."""
-        retag(job, physical_id, properties, before)
+        retag_by_id(job, physical_id, properties, before)
         return Made(physical_id=physical_id, attributes={"InternetGatewayId": physical_id})
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:
@@ -197,7 +192,7 @@ class RouteTable(Kind):
 
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
         """Tags."""
-        retag(job, physical_id, properties, before)
+        retag_by_id(job, physical_id, properties, before)
         return Made(physical_id=physical_id, attributes={"RouteTableId": physical_id})
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:
@@ -280,7 +275,7 @@ class SecurityGroup(Kind):
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
         """Rules and tags."""
         self._set_rules(job, physical_id, properties, before)
-        retag(job, physical_id, properties, before)
+        retag_by_id(job, physical_id, properties, before)
         return self._made(job, physical_id)
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:
@@ -372,7 +367,7 @@ class VpcEndpoint(Kind):
             wanted["PrivateDnsEnabled"] = is_true(properties.get("PrivateDnsEnabled", False))
         if wanted:
             job.ask("ec2", "modify_vpc_endpoint", VpcEndpointId=physical_id, **wanted)
-        retag(job, physical_id, properties, before)
+        retag_by_id(job, physical_id, properties, before)
         return Made(physical_id=physical_id, attributes={"Id": physical_id})
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:

@@ -13,9 +13,9 @@ from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Made,
     Properties,
     changed,
-    gone_tags,
     key_values,
     only,
+    retag,
 )
 
 NAME_LIMIT: Final = 255
@@ -49,7 +49,7 @@ class Cluster(Kind):
             wanted["Settings"] = properties["ClusterSettings"]
         if "Tags" in properties:
             wanted["Tags"] = key_values(properties)
-        made = job.ask("ecs", "create_cluster", **job.request("ecs", "CreateCluster", wanted))["cluster"]
+        made = job.ask_for("ecs", "CreateCluster", wanted)["cluster"]
         return Made(physical_id=name, attributes={"Arn": made["clusterArn"]})
 
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
@@ -58,15 +58,14 @@ class Cluster(Kind):
         if changed(properties, before, "ClusterSettings", "Configuration"):
             wanted = {"Cluster": physical_id, **only(properties, "Configuration")}
             wanted["Settings"] = properties.get("ClusterSettings") or []
-            job.ask("ecs", "update_cluster", **job.request("ecs", "UpdateCluster", wanted))
+            job.ask_for("ecs", "UpdateCluster", wanted)
         if changed(properties, before, "CapacityProviders", "DefaultCapacityProviderStrategy"):
             wanted = {
                 "Cluster": physical_id,
                 "CapacityProviders": properties.get("CapacityProviders") or [],
                 "DefaultCapacityProviderStrategy": properties.get("DefaultCapacityProviderStrategy") or [],
             }
-            request = job.request("ecs", "PutClusterCapacityProviders", wanted)
-            job.ask("ecs", "put_cluster_capacity_providers", **request)
+            job.ask_for("ecs", "PutClusterCapacityProviders", wanted)
         _retag(job, arn, properties, before)
         return Made(physical_id=physical_id, attributes={"Arn": arn})
 
@@ -107,8 +106,7 @@ class TaskDefinition(Kind):
         wanted: dict[str, Any] = {"Family": job.name(NAME_LIMIT), **properties}
         if "Tags" in properties:
             wanted["Tags"] = key_values(properties)
-        request = job.request("ecs", "RegisterTaskDefinition", wanted)
-        arn = job.ask("ecs", "register_task_definition", **request)["taskDefinition"]["taskDefinitionArn"]
+        arn = job.ask_for("ecs", "RegisterTaskDefinition", wanted)["taskDefinition"]["taskDefinitionArn"]
         return Made(physical_id=arn, attributes={"TaskDefinitionArn": arn})
 
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
@@ -122,11 +120,9 @@ class TaskDefinition(Kind):
 
 
 def _retag(job: Job, arn: str, properties: Properties, before: Properties) -> None:
-    if not changed(properties, before, "Tags"):
-        return
-    gone = gone_tags(properties, before)
-    if gone:
-        job.ask("ecs", "untag_resource", resourceArn=arn, tagKeys=gone)
-    wanted = key_values(properties, "key", "value")
-    if wanted:
-        job.ask("ecs", "tag_resource", resourceArn=arn, tags=wanted)
+    retag(
+        properties,
+        before,
+        lambda gone: job.ask("ecs", "untag_resource", resourceArn=arn, tagKeys=gone),
+        lambda: job.ask("ecs", "tag_resource", resourceArn=arn, tags=key_values(properties, "key", "value")),
+    )

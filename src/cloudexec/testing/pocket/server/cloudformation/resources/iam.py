@@ -14,9 +14,9 @@ from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Properties,
     changed,
     document,
-    gone_tags,
     key_values,
     only,
+    retag,
 )
 
 ROLE_LIMIT: Final = 64
@@ -53,7 +53,7 @@ class Role(Kind):
         name = str(properties.get("RoleName") or job.name(ROLE_LIMIT))
         wanted = only(properties, "Description", "MaxSessionDuration", "Path", "PermissionsBoundary", "Tags")
         wanted |= {"RoleName": name, "AssumeRolePolicyDocument": document(properties["AssumeRolePolicyDocument"])}
-        role = job.ask("iam", "create_role", **job.request("iam", "CreateRole", wanted))["Role"]
+        role = job.ask_for("iam", "CreateRole", wanted)["Role"]
         job.begun(name)
         self._put_policies(job, name, properties, {})
         return Made(physical_id=name, attributes={"Arn": role["Arn"], "RoleId": role["RoleId"]})
@@ -66,18 +66,19 @@ class Role(Kind):
         if changed(properties, before, "Description", "MaxSessionDuration"):
             wanted = only(properties, "Description", "MaxSessionDuration")
             wanted["RoleName"] = physical_id
-            job.ask("iam", "update_role", **job.request("iam", "UpdateRole", wanted))
+            job.ask_for("iam", "UpdateRole", wanted)
         if changed(properties, before, "PermissionsBoundary"):
             if "PermissionsBoundary" in properties:
                 boundary = str(properties["PermissionsBoundary"])
                 job.ask("iam", "put_role_permissions_boundary", RoleName=physical_id, PermissionsBoundary=boundary)
             else:
                 job.ask("iam", "delete_role_permissions_boundary", RoleName=physical_id)
-        if changed(properties, before, "Tags"):
-            gone = gone_tags(properties, before)
-            if gone:
-                job.ask("iam", "untag_role", RoleName=physical_id, TagKeys=gone)
-            job.ask("iam", "tag_role", RoleName=physical_id, Tags=key_values(properties))
+        retag(
+            properties,
+            before,
+            lambda gone: job.ask("iam", "untag_role", RoleName=physical_id, TagKeys=gone),
+            lambda: job.ask("iam", "tag_role", RoleName=physical_id, Tags=key_values(properties)),
+        )
         self._put_policies(job, physical_id, properties, before)
         role = job.ask("iam", "get_role", RoleName=physical_id)["Role"]
         return Made(physical_id=physical_id, attributes={"Arn": role["Arn"], "RoleId": role["RoleId"]})
@@ -120,7 +121,7 @@ class ManagedPolicy(Kind):
             "PolicyName": str(properties.get("ManagedPolicyName") or job.name(POLICY_LIMIT)),
             "PolicyDocument": document(properties["PolicyDocument"]),
         }
-        policy = job.ask("iam", "create_policy", **job.request("iam", "CreatePolicy", wanted))["Policy"]
+        policy = job.ask_for("iam", "CreatePolicy", wanted)["Policy"]
         job.begun(policy["Arn"])
         self._hand_out(job, policy["Arn"], properties, {})
         attributes = {"PolicyArn": policy["Arn"], "PolicyId": policy["PolicyId"]}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from botocore import xform_name
+
 from cloudexec.testing.pocket.server.cloudformation.intrinsics import text_of
 from cloudexec.testing.pocket.server.cloudformation.shapes import Unwanted, shaped
 
@@ -48,7 +50,7 @@ class Job:
     account_id: str
     ask: Callable[..., dict[str, Any]]  # (service, operation, **request): the reply; botocore's ClientError
     drop: Callable[..., None]  # the same, where nothing is to be said if it is gone already
-    begun: Callable[[str], None]  # from now on the resource has this physical id, and is removed if the rest fails
+    begun: Callable[[str], object]  # from now on the resource has this physical id, and is removed if the rest fails
     input_shape: Callable[[str, str], Any]  # (service, operation): botocore's model of the request
     bucket_is_ours: Callable[[str], bool]  # without a request that would be counted
 
@@ -65,9 +67,9 @@ class Job:
         """Properties as that operation's request has them; Unwanted."""
         return dict(shaped(dict(properties), self.input_shape(service, operation)))
 
-    def fit(self, value: Any, shape: Any, where: str) -> Any:
-        """A part of a request as its shape wants it; Unwanted."""
-        return shaped(value, shape, where)
+    def ask_for(self, service: str, operation: str, properties: Properties) -> dict[str, Any]:
+        """The reply to a request with these properties; Unwanted. operation: as the API has it: `CreateCluster`."""
+        return self.ask(service, xform_name(operation), **self.request(service, operation, properties))
 
 
 class Kind:
@@ -113,6 +115,11 @@ def changed(properties: Properties, before: Properties, *names: str) -> bool:
     return any(properties.get(name) != before.get(name) for name in names)
 
 
+def differing(properties: Properties, before: Properties) -> set[str]:
+    """Names of all properties that differ."""
+    return {name for name in {*properties, *before} if changed(properties, before, name)}
+
+
 def document(value: Any) -> str:
     """A policy as the request has it."""
     return value if isinstance(value, str) else json.dumps(value)
@@ -128,9 +135,17 @@ def key_values(properties: Properties, key: str = "Key", value: str = "Value") -
     return [{key: name, value: text} for name, text in tags_of(properties).items()]
 
 
-def gone_tags(properties: Properties, before: Properties) -> list[str]:
-    """Names of tags that are no longer wanted."""
-    return sorted(set(tags_of(before)) - set(tags_of(properties)))
+def retag(
+    properties: Properties, before: Properties, untag: Callable[[list[str]], object], tag: Callable[[], object]
+) -> None:
+    """Tags as they are wanted now. untag: takes away those of these names; tag: sets all that are wanted."""
+    if not changed(properties, before, "Tags"):
+        return
+    gone = sorted(set(tags_of(before)) - set(tags_of(properties)))
+    if gone:
+        untag(gone)
+    if tags_of(properties):
+        tag()
 
 
 def without(properties: Properties, *names: str) -> dict[str, Any]:

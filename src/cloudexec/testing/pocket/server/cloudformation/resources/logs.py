@@ -13,8 +13,8 @@ from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Made,
     Properties,
     changed,
-    gone_tags,
     only,
+    retag,
     tags_of,
 )
 
@@ -37,7 +37,7 @@ class LogGroup(Kind):
         wanted = {"LogGroupName": name, **only(properties, "KmsKeyId", "LogGroupClass")}
         if tags_of(properties):
             wanted["Tags"] = tags_of(properties)
-        job.ask("logs", "create_log_group", **job.request("logs", "CreateLogGroup", wanted))
+        job.ask_for("logs", "CreateLogGroup", wanted)
         job.begun(name)
         self._retain(job, name, properties, {})
         return self._made(job, name)
@@ -50,14 +50,15 @@ class LogGroup(Kind):
                 job.ask("logs", "associate_kms_key", logGroupName=physical_id, kmsKeyId=str(properties["KmsKeyId"]))
             else:
                 job.ask("logs", "disassociate_kms_key", logGroupName=physical_id)
-        if changed(properties, before, "Tags"):
-            arn = str(self._made(job, physical_id).attributes["Arn"]).removesuffix(":*")
-            gone = gone_tags(properties, before)
-            if gone:
-                job.ask("logs", "untag_resource", resourceArn=arn, tagKeys=gone)
-            if tags_of(properties):
-                job.ask("logs", "tag_resource", resourceArn=arn, tags=tags_of(properties))
-        return self._made(job, physical_id)
+        made = self._made(job, physical_id)
+        arn = str(made.attributes["Arn"]).removesuffix(":*")
+        retag(
+            properties,
+            before,
+            lambda gone: job.ask("logs", "untag_resource", resourceArn=arn, tagKeys=gone),
+            lambda: job.ask("logs", "tag_resource", resourceArn=arn, tags=tags_of(properties)),
+        )
+        return made
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:
         """With everything in it."""
@@ -68,7 +69,7 @@ class LogGroup(Kind):
             return
         if "RetentionInDays" in properties:
             wanted = {"LogGroupName": name, **only(properties, "RetentionInDays")}
-            job.ask("logs", "put_retention_policy", **job.request("logs", "PutRetentionPolicy", wanted))
+            job.ask_for("logs", "PutRetentionPolicy", wanted)
         else:
             job.ask("logs", "delete_retention_policy", logGroupName=name)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cloudexec.testing.pocket.server.cloudformation.intrinsics import text_of
+from cloudexec.testing.pocket.server.cloudformation.intrinsics import is_true, text_of
 from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Job,
     Kind,
@@ -15,9 +15,9 @@ from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     Properties,
     changed,
     document,
-    gone_tags,
     key_values,
     only,
+    retag,
     tags_of,
     without,
 )
@@ -53,7 +53,7 @@ class Repository(Kind):
         name = str(properties.get("RepositoryName") or job.name(REPOSITORY_LIMIT, lower=True))
         wanted = only(properties, "EncryptionConfiguration", "ImageScanningConfiguration", "ImageTagMutability")
         wanted |= {"RepositoryName": name, "Tags": key_values(properties)}
-        made = job.ask("ecr", "create_repository", **job.request("ecr", "CreateRepository", wanted))["repository"]
+        made = job.ask_for("ecr", "CreateRepository", wanted)["repository"]
         job.begun(name)
         self._put_policies(job, name, properties, {})
         attributes = {"Arn": made["repositoryArn"], "RepositoryUri": made["repositoryUri"]}
@@ -64,25 +64,24 @@ class Repository(Kind):
         if changed(properties, before, "ImageScanningConfiguration"):
             scanning = properties.get("ImageScanningConfiguration") or {"ScanOnPush": False}
             wanted = {"RepositoryName": physical_id, "ImageScanningConfiguration": scanning}
-            request = job.request("ecr", "PutImageScanningConfiguration", wanted)
-            job.ask("ecr", "put_image_scanning_configuration", **request)
+            job.ask_for("ecr", "PutImageScanningConfiguration", wanted)
         if changed(properties, before, "ImageTagMutability"):
             word = str(properties.get("ImageTagMutability") or "MUTABLE")
             job.ask("ecr", "put_image_tag_mutability", repositoryName=physical_id, imageTagMutability=word)
         self._put_policies(job, physical_id, properties, before)
         made = job.ask("ecr", "describe_repositories", repositoryNames=[physical_id])["repositories"][0]
         arn = made["repositoryArn"]
-        if changed(properties, before, "Tags"):
-            gone = gone_tags(properties, before)
-            if gone:
-                job.ask("ecr", "untag_resource", resourceArn=arn, tagKeys=gone)
-            if tags_of(properties):
-                job.ask("ecr", "tag_resource", resourceArn=arn, tags=key_values(properties))
+        retag(
+            properties,
+            before,
+            lambda gone: job.ask("ecr", "untag_resource", resourceArn=arn, tagKeys=gone),
+            lambda: job.ask("ecr", "tag_resource", resourceArn=arn, tags=key_values(properties)),
+        )
         return Made(physical_id=physical_id, attributes={"Arn": arn, "RepositoryUri": made["repositoryUri"]})
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:
         """ECR refuses it while it holds images, unless EmptyOnDelete says otherwise."""
-        force = text_of(properties.get("EmptyOnDelete", False)) == "true"
+        force = is_true(properties.get("EmptyOnDelete", False))
         job.ask("ecr", "delete_repository", repositoryName=physical_id, force=force)
 
     def _put_policies(self, job: Job, name: str, properties: Properties, before: Properties) -> None:
@@ -134,13 +133,13 @@ class Project(Kind):
         """One request."""
         name = str(properties.get("Name") or job.name(PROJECT_LIMIT))
         wanted = {**without(properties, "Tags"), "Name": name, "Tags": key_values(properties)}
-        made = job.ask("codebuild", "create_project", **job.request("codebuild", "CreateProject", wanted))
+        made = job.ask_for("codebuild", "CreateProject", wanted)
         return Made(physical_id=name, attributes={"Arn": made["project"]["arn"]})
 
     def update(self, job: Job, physical_id: str, properties: Properties, before: Properties) -> Made:
         """One request with everything."""
         wanted = {**without(properties, "Tags"), "Name": physical_id, "Tags": key_values(properties)}
-        job.ask("codebuild", "update_project", **job.request("codebuild", "UpdateProject", wanted))
+        job.ask_for("codebuild", "UpdateProject", wanted)
         arn = f"arn:aws:codebuild:{job.region}:{job.account_id}:project/{physical_id}"
         return Made(physical_id=physical_id, attributes={"Arn": arn})
 
@@ -183,12 +182,12 @@ class Queue(Kind):
         if changed(properties, before, *self.attribute_names):
             attributes = self._attributes(properties)
             job.ask("sqs", "set_queue_attributes", QueueUrl=physical_id, Attributes=attributes)
-        if changed(properties, before, "Tags"):
-            gone = gone_tags(properties, before)
-            if gone:
-                job.ask("sqs", "untag_queue", QueueUrl=physical_id, TagKeys=gone)
-            if tags_of(properties):
-                job.ask("sqs", "tag_queue", QueueUrl=physical_id, Tags=tags_of(properties))
+        retag(
+            properties,
+            before,
+            lambda gone: job.ask("sqs", "untag_queue", QueueUrl=physical_id, TagKeys=gone),
+            lambda: job.ask("sqs", "tag_queue", QueueUrl=physical_id, Tags=tags_of(properties)),
+        )
         return self._made(job, physical_id)
 
     def delete(self, job: Job, physical_id: str, properties: Properties) -> None:

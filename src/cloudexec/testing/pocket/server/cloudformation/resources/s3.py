@@ -1,6 +1,6 @@
 """Buckets and their policies.
 
-Called by:  resources/__init__.py, for the table of types.   Calls: kind.py.
+Called by:  resources/__init__.py, for the table of types.   Calls: kind.py, shapes.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cloudexec.testing.pocket.server.cloudformation.resources.kind import (
     key_values,
     without,
 )
+from cloudexec.testing.pocket.server.cloudformation.shapes import shaped
 
 NAME_LIMIT: Final = 63
 # Property -> (operation that sets it, its argument, operation that takes it away).
@@ -112,7 +113,7 @@ def _as_request(name: str, value: Any, job: Job) -> Any:
     operation = "".join(word.capitalize() for word in SETTINGS[name][0].split("_"))
     wanted = WORDS[name](value) if name in WORDS else value
     shape = job.input_shape("s3", operation).members[SETTINGS[name][1]]
-    return job.fit(wanted, shape, f"#/{name}")
+    return shaped(wanted, shape, f"#/{name}")
 
 
 def _encryption(value: Any) -> dict[str, Any]:
