@@ -10,23 +10,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from cloudexec.backends.pull.control import is_dead_here
-from cloudexec.backends.pull.home import HOME_TAG, RUN_TAG
 from cloudexec.errors import AwsError, CloudexecError, RunMissing
-from cloudexec.infra.runs.home import RUN_ID, RunsHome, begun_s
+from cloudexec.infra.runs.home import AT_ONCE, RUN_ID, RunsHome, begun_s
 from cloudexec.infra.runs.signs import DETACHED_S, SILENT_S, SUMMARY_SILENT_S, control_age, tasks_of
-from cloudexec.infra.runs.stopping import remove_queues, stop_tasks
+from cloudexec.infra.runs.stopping import is_own, remove_queues, stop_tasks
 from cloudexec.observe.summary import RunSummary, summary_key
 
 OLDER_THAN_S: Final = 7 * 86_400.0
 _QUEUE: Final = re.compile(rf"cloudexec-({RUN_ID.pattern})-(?:work|out)")
 _KEYS_AT_ONCE: Final = 1000
-_AT_ONCE: Final = 12  # connections of a client: 16
 
 
 @dataclass(kw_only=True)
@@ -95,7 +93,7 @@ def find_remains(
             home, one, queues.get(one, []), described.get(one), one in folders, older_than_s, summaries=summaries
         )
 
-    with ThreadPoolExecutor(min(_AT_ONCE, len(ids))) as threads:
+    with ThreadPoolExecutor(min(AT_ONCE, len(ids))) as threads:
         return [remains for remains in threads.map(look, ids) if not remains.is_empty]
 
 
@@ -134,17 +132,8 @@ def _remains(
     remains.kept = why_kept(traces, older_than_s)
     if not remains.kept and summary is not None and summary.backend == "ecs" and summary.where.cluster:
         remains.cluster = summary.where.cluster
-        remains.tasks = _tasks(home, run_id, remains.cluster)
+        remains.tasks = tasks_of(home, run_id, remains.cluster)
     return remains
-
-
-def _tasks(home: RunsHome, run_id: str, cluster: str) -> list[str]:
-    try:
-        return tasks_of(home, run_id, cluster)
-    except AwsError as error:
-        if error.code != "ClusterNotFoundException":
-            raise
-        return []
 
 
 def remove(home: RunsHome, remains: Remains) -> None:
@@ -172,30 +161,18 @@ def _delete(home: RunsHome, keys: list[str]) -> None:
 def _folders(home: RunsHome) -> Iterable[str]:
     """Runs that have objects."""
     prefix = home.run_prefix("x").removesuffix("x/")
-    request: dict[str, Any] = {**home.owner, "Prefix": prefix, "Delimiter": "/"}
-    while True:
-        page = home.place.ask("s3", "list_objects_v2", request)
-        for one in page.get("CommonPrefixes") or ():
-            name = one["Prefix"][len(prefix) :].rstrip("/")
-            if RUN_ID.fullmatch(name):
-                yield name
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
+    for one in home.objects({**home.owner, "Prefix": prefix, "Delimiter": "/"}, "CommonPrefixes"):
+        name = one["Prefix"][len(prefix) :].rstrip("/")
+        if RUN_ID.fullmatch(name):
+            yield name
 
 
-def _queues(home: RunsHome, known: Iterable[str]) -> Mapping[str, list[str]]:
+def _queues(home: RunsHome, known: Collection[str]) -> Mapping[str, list[str]]:
     """URLs of queues by run: of runs that are known here, or whose tag says that they belong here."""
     found: dict[str, list[str]] = {}
     request = {"QueueNamePrefix": "cloudexec-r", "MaxResults": 1000}
     for url in home.place.pages("sqs", "list_queues", request, "QueueUrls"):
         named = _QUEUE.fullmatch(url.rsplit("/", 1)[-1])
-        if named is None:
-            continue
-        run_id = named[1]
-        tags = home.place.ask("sqs", "list_queue_tags", {"QueueUrl": url}).get("Tags") or {}
-        says_home = tags.get(HOME_TAG)
-        is_here = says_home == f"{home.bucket}/{home.prefix}" or (says_home is None and run_id in known)
-        if tags.get(RUN_TAG) == run_id and is_here:
-            found.setdefault(run_id, []).append(url)
+        if named is not None and is_own(home, url, named[1], is_known=named[1] in known):
+            found.setdefault(named[1], []).append(url)
     return found

@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple
 from cloudexec.backends.aws_config import from_environment, from_file
 from cloudexec.backends.stack import by_types, choose, resources_of
 from cloudexec.errors import AwsError, NoSuchKey, RunMissing, SettingsError
+from cloudexec.infra.names import PREFIX
 from cloudexec.infra.place import Place
 from cloudexec.observe.summary import RunSummary, summaries_prefix, summary_key
 
 RUN_ID: Final = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{6}")
-DEFAULT_PREFIX: Final = "cloudexec"
 LAST: Final = "last"
+AT_ONCE: Final = 12  # runs that are looked at side by side; connections of a client: 16
 _DAY_S: Final = 86_400.0
 _NEAR_DAYS: Final = 30
 _MOST_NEAR: Final = 3
@@ -43,7 +44,7 @@ class RunsHome:
 
     place: Place
     bucket: str
-    prefix: str = DEFAULT_PREFIX
+    prefix: str = PREFIX
     page_keys: int = 1000  # of a listing; S3 gives no more
 
     @cached_property
@@ -70,12 +71,12 @@ class RunsHome:
                 found.append(SummaryEntry(run_id, entry["LastModified"].timestamp()))
         return found
 
-    def objects(self, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """All entries of a listing. Errors: AwsError."""
+    def objects(self, request: Mapping[str, Any], items: str = "Contents") -> Iterator[Mapping[str, Any]]:
+        """All entries of a listing; items: `CommonPrefixes` for those of its folders. Errors: AwsError."""
         asked = dict(request)
         while True:
             page = self.place.ask("s3", "list_objects_v2", asked)
-            yield from page.get("Contents") or ()
+            yield from page.get(items) or ()
             if not page.get("IsTruncated"):
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
@@ -167,7 +168,7 @@ def find_home(
             f"no bucket is named: looked at --bucket, CLOUDEXEC_BUCKET, the configuration file, stack {place.stack!r}"
         )
         raise SettingsError(what, remedy="give --bucket, or deploy the stack with `cloudexec up`")
-    return RunsHome(place, bucket, (prefix or settled.get("prefix", "") or DEFAULT_PREFIX).strip("/"))
+    return RunsHome(place, bucket, (prefix or settled.get("prefix", "") or PREFIX).strip("/"))
 
 
 def _bucket_of_stack(place: Place, *, is_named: bool) -> str:

@@ -6,17 +6,13 @@ Called by: cli/runs.py.   Calls: home.py, signs.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
 
 from cloudexec.errors import CloudexecError, RunMissing
-from cloudexec.infra.runs.home import RunsHome, SummaryEntry
+from cloudexec.infra.runs.home import AT_ONCE, RunsHome, SummaryEntry
 from cloudexec.infra.runs.signs import Signs, look, shown_state
 from cloudexec.observe.summary import RunSummary
-
-_AT_ONCE: Final = 12  # connections of a client: 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +34,17 @@ class Listing:
     n_older: int
 
 
-def list_runs(home: RunsHome, *, most: int, since_s: float = 0.0, see: Callable[..., RunView] | None = None) -> Listing:
+def list_runs(home: RunsHome, *, most: int, since_s: float = 0.0) -> Listing:
     """Runs begun after `since_s`, `most` of them. Errors: AwsError and its kin."""
     entries = home.summaries(since_s)[::-1]
     shown = entries[:most]
     if not shown:
         return Listing(runs=[], n_older=0)
     assert home.owner  # asked for once, and not by each thread
-    with ThreadPoolExecutor(min(_AT_ONCE, len(shown))) as threads:
-        views = list(threads.map(lambda entry: (see or view)(home, entry), shown))
-    gone = [one for one in views if one.state == "gone"]
-    return Listing(runs=[one for one in views if one not in gone], n_older=len(entries) - len(shown))
+    with ThreadPoolExecutor(min(AT_ONCE, len(shown))) as threads:
+        views = threads.map(lambda entry: view(home, entry), shown)
+        runs = [one for one in views if one.state != "gone"]
+    return Listing(runs=runs, n_older=len(entries) - len(shown))
 
 
 def view(home: RunsHome, entry: SummaryEntry) -> RunView:

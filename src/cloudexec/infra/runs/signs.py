@@ -73,9 +73,14 @@ def control_age(home: RunsHome, run_id: str) -> tuple[float | None, float]:
 
 
 def tasks_of(home: RunsHome, run_id: str, cluster: str) -> list[str]:
-    """Tasks of a run that are to run. Errors: AwsError and its kin."""
+    """Tasks of a run that are to run; none in a cluster that is gone. Errors: AwsError and its kin."""
     request = {"cluster": cluster, "startedBy": run_id, "maxResults": 100}
-    return list(home.place.pages("ecs", "list_tasks", request, "taskArns", token="nextToken"))
+    try:
+        return list(home.place.pages("ecs", "list_tasks", request, "taskArns", token="nextToken"))
+    except AwsError as error:
+        if error.code != "ClusterNotFoundException":
+            raise
+        return []
 
 
 def count_tasks(home: RunsHome, summary: RunSummary) -> int | None:
@@ -85,7 +90,5 @@ def count_tasks(home: RunsHome, summary: RunSummary) -> int | None:
     try:
         runs = (summary.run_id, *summary.larger_runs)
         return sum(len(tasks_of(home, run_id, summary.where.cluster)) for run_id in runs)
-    except AwsError as error:
-        if error.code == "ClusterNotFoundException":
-            return 0
+    except AwsError:
         return None

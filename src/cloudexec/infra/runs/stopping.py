@@ -24,7 +24,7 @@ from cloudexec.infra.runs.signs import tasks_of
 from cloudexec.observe.summary import RunSummary, summary_key
 
 KINDS: Final = ("work", "out")
-_ABSENT: Final = ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue")
+_ABSENT: Final = "QueueDoesNotExist"
 
 
 @dataclass(kw_only=True)
@@ -103,15 +103,19 @@ def own_queues(home: RunsHome, run_id: str) -> list[str]:
             if is_own(home, url, run_id):
                 urls.append(url)
         except AwsError as error:
-            if error.code not in _ABSENT:
+            if error.code != _ABSENT:
                 raise
     return urls
 
 
-def is_own(home: RunsHome, url: str, run_id: str) -> bool:
-    """Whether a queue bears the run's tag, and belongs to this bucket, as far as it says so. Errors: AwsError."""
+def is_own(home: RunsHome, url: str, run_id: str, *, is_known: bool = True) -> bool:
+    """Whether a queue bears the run's tag, and belongs to this bucket. Errors: AwsError.
+
+    is_known: whether anything else tells that the run does, for a queue that does not say it.
+    """
     tags = home.place.ask("sqs", "list_queue_tags", {"QueueUrl": url}).get("Tags") or {}
-    is_here = tags.get(HOME_TAG) in (None, f"{home.bucket}/{home.prefix}")
+    says_home = tags.get(HOME_TAG)
+    is_here = is_known if says_home is None else says_home == f"{home.bucket}/{home.prefix}"
     return bool(tags.get(RUN_TAG) == run_id and is_here)
 
 
@@ -123,7 +127,7 @@ def remove_queues(home: RunsHome, urls: Sequence[str]) -> list[str]:
             home.place.ask("sqs", "delete_queue", {"QueueUrl": url})
             removed.append(url.rsplit("/", 1)[-1])
         except AwsError as error:
-            if error.code not in _ABSENT:
+            if error.code != _ABSENT:
                 raise
     return removed
 
@@ -134,13 +138,7 @@ def remove_queues(home: RunsHome, urls: Sequence[str]) -> list[str]:
 def stop_tasks(home: RunsHome, run_id: str, cluster: str) -> list[str]:
     """Tasks of a run that were told to stop. Errors: AwsError."""
     stopped = []
-    try:
-        arns = tasks_of(home, run_id, cluster)
-    except AwsError as error:
-        if error.code != "ClusterNotFoundException":
-            raise
-        return []
-    for arn in arns:
+    for arn in tasks_of(home, run_id, cluster):
         try:
             home.place.ask("ecs", "stop_task", stop_task_request(cluster, arn, "the run was stopped from outside"))
             stopped.append(arn)
