@@ -178,9 +178,7 @@ def on_fargate(work: Work, shape: FargateShape = FargateShape(), prices: Prices 
     n_rounds = math.ceil(work.n_calls / shape.slots)
     makespan_s, used = _run(waves, shape.start_s, work.call_s, n_rounds)
     billed_s = sum(n * max(shape.least_s, makespan_s - began_s) for began_s, n in shape.ramp.waves(used))
-    hourly = shape.vcpu * prices.fargate_vcpu_h[shape.arch] + shape.memory_mib / 1024 * prices.fargate_gb_h[shape.arch]
-    if shape.spot:
-        hourly *= 1 - prices.spot_discount
+    hourly = prices.task_h(shape.vcpu, shape.memory_mib, shape.arch, spot=shape.spot)
     n_requests = work.n_calls * (shape.sqs_per_call + work.call_s / shape.beat_s)
     return Estimate(
         makespan_s=makespan_s,

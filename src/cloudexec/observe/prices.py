@@ -1,6 +1,6 @@
 """List prices of what executors use, in one region.
 
-Called by: estimates.py.
+Called by: estimates.py; infra's runs and doctor.
 Source:    AWS's public price pages and price list files for us-east-1, as each field says. They are list prices: no
            free tier, no savings plan, no tax. Spot has no list price; what stands here is an assumption.
 """
@@ -34,6 +34,11 @@ class Prices:
     s3_gb_month: float
     ecr_gb_month: float
     logs_gb_month: float
+
+    def task_h(self, vcpu: float, memory_mib: int, arch: str, *, spot: bool = False) -> float:
+        """An hour of one task on Fargate."""
+        usd = vcpu * self.fargate_vcpu_h[arch] + memory_mib / 1024 * self.fargate_gb_h[arch]
+        return usd * (1 - self.spot_discount) if spot else usd
 
 
 US_EAST_1: Final = Prices(

@@ -25,7 +25,6 @@ ON_DEMAND_VCPUS: Final = "L-3032A538"
 SPOT_VCPUS: Final = "L-36FBB829"
 LAUNCH_RATE: Final = "L-551A4E9D"
 LAMBDA_CONCURRENCY: Final = "L-B99A9384"
-PUBLIC_ADDRESS_USD_H: Final = 0.005
 _BURST_A_RATE: Final = 5  # 100 at once for 20 a second; 25 for 5 in younger regions
 
 
@@ -127,10 +126,8 @@ def seconds_until(n_tasks: int, per_s: float | None) -> float:
 
 def hourly(room: FargateRoom, prices: Prices) -> float:
     """Dollars for one task. Pure."""
-    usd = room.vcpu * prices.fargate_vcpu_h[room.arch] + room.memory_mib / 1024 * prices.fargate_gb_h[room.arch]
-    if room.spot:
-        usd *= 1 - prices.spot_discount
-    return usd + (PUBLIC_ADDRESS_USD_H if room.has_public_ip else 0.0)
+    usd = prices.task_h(room.vcpu, room.memory_mib, room.arch, spot=room.spot)
+    return usd + (prices.public_ipv4_h if room.has_public_ip else 0.0)
 
 
 def price_note(region: str, prices: Prices) -> str:
@@ -192,7 +189,7 @@ def check_lambda(scene: Scene) -> list[Finding]:
     room = LambdaRoom(
         memory_mib=facts.memory_mib,
         slots=place.slots or facts.n_vcpus,
-        arch=(scene.configuration.get("Architectures") or ["x86_64"])[0],
+        arch=facts.arch,
         region=scene.place.region,
         n_workers=scene.wanted.max_workers,
         reserved=said.get("get_function_concurrency", {}).get("ReservedConcurrentExecutions"),

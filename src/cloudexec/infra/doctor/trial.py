@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from cloudexec.errors import CloudexecError
 from cloudexec.infra.doctor.findings import Finding, detail, failed, ok, warning
+from cloudexec.infra.doctor.software import numbers
+from cloudexec.observe.estimates import FargateShape
 
 SUBJECTS: Final = {"ecs": "run on ecs", "lambda": "run on lambda"}
 LEAST_SHOWN_USD: Final = 0.0001
-LEAST_S: Final = {"ecs": 60.0, "lambda": 0.0}  # what is billed at least
+LEAST_S: Final = {"ecs": FargateShape().least_s, "lambda": 0.0}  # what is billed at least
 
 
 def make_witness() -> Callable[[], dict[str, Any]]:
@@ -81,7 +83,7 @@ def judge_trial(found: Trial) -> list[Finding]:
         if there[name] and here[name] and there[name] != here[name]:
             what = f"the worker has {name} {there[name]}, this client {here[name]}"
             findings.append(warning(subject, what, "run `cloudexec up` or build the image again, to have the same"))
-    if _minor(there["python"]) != _minor(here["python"]):
+    if numbers(there["python"])[:2] != numbers(here["python"])[:2]:
         what = f"the worker has Python {there['python']}, this client {here['python']}"
         findings.append(failed(subject, what, "use the same minor version on both sides"))
     return findings
@@ -97,7 +99,3 @@ def judge_failure(backend: str, error: BaseException) -> list[Finding]:
 
 def _shown(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
-def _minor(version: str) -> tuple[str, ...]:
-    return tuple(version.split(".")[:2])

@@ -13,14 +13,13 @@ from typing import Final
 
 from cloudexec.backends.ecs.replies import TaskState, read_describe
 from cloudexec.backends.ecs.requests import TASKS_PER_DESCRIBE
+from cloudexec.backends.pull.control import BEAT_S
 from cloudexec.errors import AwsError
 from cloudexec.infra.runs.home import RunsHome
 from cloudexec.observe.estimates import FargateShape, LambdaShape
 from cloudexec.observe.prices import US_EAST_1, Prices
 from cloudexec.observe.summary import RunSummary, Worker
 
-LEAST_S: Final = 60.0  # of a task's bill
-_BEAT_S: Final = 20.0  # the client's control object
 _LOOK_S: Final = 5.0  # a worker's look at it
 _LINES_BYTES: Final = 1500  # of a worker's own lines, from its start to its end
 _CALL_LINE_BYTES: Final = 90  # and for each message that it takes
@@ -142,13 +141,12 @@ def _tasks(kind: str, summary: RunSummary, until_s: float, more: float, prices: 
         assumed = "machines of your own: they have a bill of their own"
         return CostItem(what="own capacity", quantity=sum(hours), unit="task hours", usd=0.0, assumed=assumed)
     arch = summary.where.arch if summary.where.arch in prices.fargate_vcpu_h else "x86_64"
+    is_spot = kind == "spot"
     usd = sum(
-        h * (one.vcpu * prices.fargate_vcpu_h[arch] + one.memory_mib / 1024 * prices.fargate_gb_h[arch])
-        for h, one in zip(hours, workers, strict=True)
+        h * prices.task_h(one.vcpu, one.memory_mib, arch, spot=is_spot) for h, one in zip(hours, workers, strict=True)
     )
     assumed = "from the pull of the image to the end, a minute at least"
-    if kind == "spot":
-        usd *= 1 - prices.spot_discount
+    if is_spot:
         assumed += f"; Spot {prices.spot_discount:.0%} below the list price"
     return CostItem(what=f"Fargate, {kind}", quantity=sum(hours), unit="task hours", usd=usd, assumed=assumed)
 
@@ -156,15 +154,15 @@ def _tasks(kind: str, summary: RunSummary, until_s: float, more: float, prices: 
 def _requests(summary: RunSummary, run_s: float, worker_s: float, n_calls: int, prices: Prices) -> list[CostItem]:
     """To queues and bucket."""
     shape = FargateShape()
-    n_sqs = n_calls * shape.sqs_per_call + summary.sums.run_s / shape.beat_s + (run_s + worker_s) / _BEAT_S
-    n_writes, n_reads = min(run_s, n_calls) + run_s / _BEAT_S + run_s / 30, worker_s / _LOOK_S
+    n_sqs = n_calls * shape.sqs_per_call + summary.sums.run_s / shape.beat_s + (run_s + worker_s) / BEAT_S
+    n_writes, n_reads = min(run_s, n_calls) + run_s / BEAT_S + run_s / 30, worker_s / _LOOK_S
     return [
         CostItem(
             what="SQS requests",
             quantity=n_sqs,
             unit="requests",
             usd=n_sqs * prices.sqs_request,
-            assumed=f"{shape.sqs_per_call:g} a call of a second, long polls of {_BEAT_S:g} s",
+            assumed=f"{shape.sqs_per_call:g} a call of a second, long polls of {BEAT_S:g} s",
         ),
         CostItem(
             what="S3 requests",
@@ -180,7 +178,7 @@ def _worker_s(worker: Worker, until_s: float) -> float:
     """What is billed of a task."""
     if worker.started_s is None:
         return 0.0
-    return max(LEAST_S, (worker.stopped_s or until_s) - worker.started_s)
+    return max(FargateShape().least_s, (worker.stopped_s or until_s) - worker.started_s)
 
 
 # --- Lambda ----------------------------------------------------------------------------------
@@ -190,7 +188,7 @@ def _lambda_items(summary: RunSummary, until_s: float, prices: Prices) -> list[C
     where, used = summary.where, summary.invocations
     arch = where.arch if where.arch in prices.lambda_gb_s else "x86_64"
     gb_s = used.billed_s * where.memory_mib / 1024
-    n_beats = (until_s - summary.begun_s) / _BEAT_S
+    n_beats = (until_s - summary.begun_s) / BEAT_S
     return [
         CostItem(
             what="Lambda compute",
