@@ -118,15 +118,14 @@ def _judge_command(named: str, container: Mapping[str, Any]) -> list[Finding]:
 
 
 def _check_log(scene: Scene) -> list[Finding]:
-    options = (scene.container.get("logConfiguration") or {}).get("options") or {}
-    group = scene.ecs.target.log_group or options.get("awslogs-group")
+    group = scene.log_group
     if not group:
         return []
     try:
         said = scene.ask("logs", "describe_log_groups", {"logGroupNamePrefix": group})
     except AwsError as error:
         return [of_error(SUBJECT, f"log group {group}", error)]
-    is_made = str(options.get("awslogs-create-group") or "").lower() == "true"
+    is_made = str(scene.log_options.get("awslogs-create-group") or "").lower() == "true"
     return judge_log_group(group, said.get("logGroups") or [], is_made_by_task=is_made)
 
 

@@ -28,7 +28,7 @@ from cloudexec.infra.doctor import (
     software,
     stack,
 )
-from cloudexec.infra.doctor.findings import Finding, failed, of_error, ok, unknown
+from cloudexec.infra.doctor.findings import Finding, Level, failed, of_error, ok, unknown
 from cloudexec.infra.doctor.scene import Scene, Wanted
 from cloudexec.infra.place import Place
 
@@ -70,12 +70,12 @@ def examine(
     scene = Scene(place, wanted)
     local = software.judge_software(software.installed()) + settings.check_settings(scene)
     yield from local
-    if any(one.level.value == "failed" and one.subject == settings.SUBJECT for one in local):
+    if any(one.level is Level.FAILED and one.subject == settings.SUBJECT for one in local):
         yield unknown("aws", "nothing was asked of AWS, because of the settings above", "correct them first")
         return
-    found, goes_on = _identity(scene, limit_s)
-    yield from found
-    if not goes_on:
+    asking = _Begun(Check(subject=identity.SUBJECT, ask=identity.check_identity), scene)
+    yield from asking.findings(time.monotonic() + limit_s, limit_s)
+    if not place.clients.known_arn:
         yield unknown("aws", "nothing else was asked of AWS, because of what failed above", "correct that first")
         return
     begun = [_Begun(check, scene) for check in checks]
@@ -86,18 +86,6 @@ def examine(
             if (finding.subject, finding.text) not in told:  # two checks may meet the same trouble
                 told.add((finding.subject, finding.text))
                 yield finding
-
-
-def _identity(scene: Scene, limit_s: float) -> tuple[list[Finding], bool]:
-    kept: list[tuple[list[Finding], bool]] = []
-
-    def ask(scene: Scene) -> list[Finding]:
-        kept.append(identity.check_identity(scene))
-        return []
-
-    check = Check(subject=identity.SUBJECT, ask=ask)
-    trouble = _Begun(check, scene).findings(time.monotonic() + limit_s, limit_s)
-    return kept[0] if kept else (trouble, False)
 
 
 class _Begun:

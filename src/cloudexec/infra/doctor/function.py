@@ -1,6 +1,6 @@
 """The Lambda function: it can run, it is cloudexec's, and its events are not repeated by Lambda.
 
-Called by: examine.py.   Calls: Lambda, CloudWatch Logs.
+Called by: examine.py.   Calls: Lambda, CloudWatch Logs; cluster.py, for what is said of a log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from cloudexec.backends.awslambda.discovery import BUCKET_VARIABLE
 from cloudexec.errors import AccessDenied, AwsError
 from cloudexec.infra.doctor.cluster import judge_log_group
-from cloudexec.infra.doctor.findings import Finding, detail, failed, of_error, ok, unknown, warning
+from cloudexec.infra.doctor.findings import Finding, Level, detail, failed, of_error, ok, unknown, warning
 from cloudexec.infra.doctor.scene import Scene
 from cloudexec.infra.template.awslambda import HANDLER
 
@@ -24,12 +24,11 @@ SMALL_MIB: Final = 512  # below, Python itself starts slowly: an environment has
 
 def check_function(scene: Scene) -> list[Finding]:
     """What Lambda tells of it, and whether these credentials may invoke it."""
-    place, _ = scene.function  # tells what executors would raise: no function, another Python, switched off
-    said = scene.configuration
-    request = {"FunctionName": place.function, **({"Qualifier": place.qualifier} if place.qualifier else {})}
-    findings = judge_function(said, "{}.{}".format(*sys.version_info[:2]), place.bucket)
+    place, facts = scene.function  # tells what executors would raise: no function, another Python, switched off
+    request = scene.function_request
+    findings = judge_function(scene.configuration, "{}.{}".format(*sys.version_info[:2]), place.bucket)
     findings += _check_events(scene, request)
-    findings += _check_log(scene, said)
+    findings += _check_log(scene, facts.log_group)
     findings += _check_invoke(scene, request)
     return findings
 
@@ -63,7 +62,7 @@ def judge_function(said: Mapping[str, Any], python: str, bucket: str) -> list[Fi
         remedy = f"aws lambda update-function-configuration --function-name {name} --memory-size 1769 is one vCPU"
         findings.append(warning(SUBJECT, text, remedy))
     findings += _judge_bucket(name, said, bucket)
-    if not any(one.level.value == "failed" for one in findings):
+    if not any(one.level is Level.FAILED for one in findings):
         arch = (said.get("Architectures") or ["x86_64"])[0]
         what = "an image (workers compare its Python; --run tries it now)" if is_image else runtime
         text = f"function {name}: {what}, {arch}, {said.get('MemorySize')} MiB, {said.get('Timeout')} s"
@@ -101,8 +100,7 @@ def judge_events(name: str, said: Mapping[str, Any] | None) -> list[Finding]:
     return [warning(SUBJECT, text, remedy)]
 
 
-def _check_log(scene: Scene, said: Mapping[str, Any]) -> list[Finding]:
-    group = (said.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{said['FunctionName']}"
+def _check_log(scene: Scene, group: str) -> list[Finding]:
     try:
         groups = scene.ask("logs", "describe_log_groups", {"logGroupNamePrefix": group}).get("logGroups") or []
     except AwsError as error:
@@ -115,12 +113,7 @@ def judge_log(group: str, said: list[Mapping[str, Any]]) -> list[Finding]:
     if not any(one["logGroupName"] == group for one in said):
         text = f"log group {group} is not there yet: Lambda makes it, if the function's role has logs:CreateLogGroup"
         return [detail(SUBJECT, text)]
-    return [_of_lambda(one) for one in judge_log_group(group, said, is_made_by_task=True)]
-
-
-def _of_lambda(finding: Finding) -> Finding:
-    """The same, told of Lambda."""
-    return replace(finding, subject=SUBJECT)
+    return [replace(one, subject=SUBJECT) for one in judge_log_group(group, said, is_made_by_task=True)]
 
 
 def _check_invoke(scene: Scene, request: Mapping[str, Any]) -> list[Finding]:

@@ -1,6 +1,6 @@
 """Whose credentials these are, how long they last, whether the region is there, and what time it is for AWS.
 
-Called by: examine.py, before anything else of AWS.   Calls: STS; EC2 for the region's status.
+Called by: examine.py, before anything else of AWS.   Calls: STS; EC2 for the region's status; reach.py.
 """
 
 from __future__ import annotations
@@ -46,28 +46,26 @@ class Identity:
     left_s: float | None = None
 
 
-def check_identity(scene: Scene) -> tuple[list[Finding], bool]:
-    """Who asks; whether it makes sense to ask AWS anything else."""
+def check_identity(scene: Scene) -> list[Finding]:
+    """Who asks. Without an answer it makes no sense to ask AWS anything else."""
     try:
         region = scene.place.region
     except SettingsError as error:
-        return [failed(REGION if "region" in error.what else SUBJECT, error.what, error.remedy)], False
+        return [failed(REGION if "region" in error.what else SUBJECT, error.what, error.remedy)]
     names = scene.place.clients.session.get_available_regions("sts")
     began_s = time.time()
     try:
-        said: Mapping[str, Any] | None = scene.ask("sts", "get_caller_identity")
-        findings = judge_identity(_identity(scene, said or {}))
+        said = scene.place.clients.caller
+        skew_s = _skew_s(said, began_s)
+        findings = judge_identity(_identity(scene, said))
     except AwsError as error:
-        said = None
         findings = [_of_refusal(error, scene)]
         skew_s = _skew_s(getattr(error.__cause__, "response", None) or {}, began_s)
-    else:
-        skew_s = _skew_s(said or {}, began_s)
     if not scene.place.clients.endpoint_of("sts"):
         findings = judge_region_name(region, names) + findings
     if skew_s is not None:
         findings += judge_clock(skew_s)
-    return findings, said is not None
+    return findings
 
 
 def _identity(scene: Scene, said: Mapping[str, Any]) -> Identity:

@@ -1,6 +1,6 @@
 """What a worker on ECS is made of: an image in ECR, a public one, or a plain Python with the bundle.
 
-Called by: examine.py.   Calls: ECR, S3.
+Called by: examine.py; network.py, for names.   Calls: ECR, S3; stack/code.py, for the bundle's record; software.py.
 """
 
 from __future__ import annotations

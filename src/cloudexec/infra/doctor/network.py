@@ -1,6 +1,6 @@
 """The network of tasks: whether they reach S3, SQS, the log and their image, and whether there is room for them.
 
-Called by: examine.py.   Calls: EC2.
+Called by: examine.py.   Calls: EC2; image.py, for names.
 """
 
 from __future__ import annotations

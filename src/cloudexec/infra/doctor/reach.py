@@ -1,6 +1,6 @@
 """No answer from AWS: whose fault it is.
 
-Called by: identity.py, bucket.py.   Calls: nothing of AWS.
+Called by: identity.py.   Calls: nothing of AWS.
 """
 
 from __future__ import annotations

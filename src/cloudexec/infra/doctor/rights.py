@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cloudexec.errors import AccessDenied, AwsError, CloudexecError
-from cloudexec.infra.doctor.findings import Finding, detail, failed, ok, unknown, warning
+from cloudexec.infra.doctor.findings import Finding, Level, detail, failed, ok, unknown, warning
 from cloudexec.infra.doctor.scene import Scene
 from cloudexec.infra.names import Names, concrete
 from cloudexec.infra.permissions.render import grants_of
@@ -38,7 +38,7 @@ class Verdict:
 
 def check_rights(scene: Scene) -> list[Finding]:
     """Ask the simulator; without the right to, try what does no harm."""
-    identity = str(scene.ask("sts", "get_caller_identity")["Arn"])
+    identity = str(scene.place.clients.caller["Arn"])
     if identity.endswith(":root"):
         return [ok(SUBJECT, "the root user may do everything")]
     grants = grants_of(Who.CLIENT, _parts(scene))
@@ -76,15 +76,13 @@ def _names(scene: Scene) -> Names:
 
 
 def _ecs_names(scene: Scene, names: Names) -> dict[str, str]:
-    target, said = scene.ecs.target, scene.definition
-    options = (scene.container.get("logConfiguration") or {}).get("options") or {}
-    group = target.log_group or options.get("awslogs-group") or ""
+    cluster, group = scene.ecs.target.cluster, scene.log_group
+    task_role, execution_role = scene.roles
     start = f"arn:{names.partition}:{{}}:{names.region}:{names.account}"
-    cluster = target.cluster if target.cluster.startswith("arn:") else f"{start.format('ecs')}:cluster/{target.cluster}"
     return {
-        "cluster": cluster,
-        "task_role": said.get("taskRoleArn") or target.task_role,
-        "execution_role": said.get("executionRoleArn") or target.execution_role,
+        "cluster": cluster if cluster.startswith("arn:") else f"{start.format('ecs')}:cluster/{cluster}",
+        "task_role": task_role,
+        "execution_role": execution_role,
         "log_group": f"{start.format('logs')}:log-group:{group}" if group else "",
     }
 
@@ -264,7 +262,7 @@ def _probe(scene: Scene) -> list[Verdict]:
 def judge_probes(verdicts: Iterable[Verdict], error: AwsError) -> list[Finding]:
     """What trying has told. error: why the simulator did not. Pure."""
     listed = list(verdicts)
-    findings = [one for one in judge_rights(listed) if one.level.value == "failed"]
+    findings = [one for one in judge_rights(listed) if one.level is Level.FAILED]
     if isinstance(error, AccessDenied):
         why = "iam:SimulatePrincipalPolicy is not allowed"
     else:

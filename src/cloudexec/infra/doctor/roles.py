@@ -56,11 +56,8 @@ def check_roles(scene: Scene) -> list[Finding]:
 
 
 def _of_tasks(scene: Scene) -> list[tuple[str, str, str]]:
-    target, said = scene.ecs.target, scene.definition
-    return [
-        (said.get("taskRoleArn") or target.task_role, "task role", TASKS),
-        (said.get("executionRoleArn") or target.execution_role, "execution role", TASKS),
-    ]
+    task_role, execution_role = scene.roles
+    return [(task_role, "task role", TASKS), (execution_role, "execution role", TASKS)]
 
 
 def _of_function(scene: Scene) -> list[tuple[str, str, str]]:

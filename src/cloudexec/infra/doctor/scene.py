@@ -19,7 +19,7 @@ from cloudexec.backends.ecs import discovery as containers
 from cloudexec.backends.ecs.discovery import EcsPlace
 from cloudexec.backends.ecs.replies import read_task_definition
 from cloudexec.backends.stack import DEFAULT_STACK, by_types, resources_of
-from cloudexec.errors import AwsError, CloudexecError, SettingsError
+from cloudexec.errors import AwsError, CloudexecError
 from cloudexec.infra.names import PREFIX
 from cloudexec.infra.place import Place
 
@@ -140,7 +140,7 @@ class Scene:
             try:
                 if is_meant and (found := find())[0]:
                     return found
-            except (SettingsError, CloudexecError):  # the checks of that backend tell it
+            except CloudexecError:  # the checks of that backend tell it
                 continue
         settled = self.ecs_settled
         named = settled.bucket or next(iter(self.stack_resources.get("AWS::S3::Bucket", {}).values()), "")
@@ -158,7 +158,7 @@ class Scene:
     @property
     def account(self) -> str:
         """The caller's account. Errors: AwsError and its kin."""
-        return str(self.ask("sts", "get_caller_identity")["Account"])
+        return self.place.account_id
 
     @property
     def definition(self) -> Mapping[str, Any]:
@@ -180,6 +180,22 @@ class Scene:
         return next(one for one in self.definition["containerDefinitions"] if one["name"] == name)
 
     @property
+    def roles(self) -> tuple[str, str]:
+        """The task role and the execution role of workers; "" for what there is none of."""
+        target, said = self.ecs.target, self.definition
+        return said.get("taskRoleArn") or target.task_role, said.get("executionRoleArn") or target.execution_role
+
+    @property
+    def log_options(self) -> Mapping[str, str]:
+        """Those of the container's log driver."""
+        return dict((self.container.get("logConfiguration") or {}).get("options") or {})
+
+    @property
+    def log_group(self) -> str:
+        """Where workers write their lines; "" where nobody knows it."""
+        return self.ecs.target.log_group or self.log_options.get("awslogs-group", "")
+
+    @property
     def worker_size(self) -> tuple[float, int]:
         """vCPU and MiB of a worker: what is set, else what its task definition says."""
         target, said = self.ecs.target, self.definition
@@ -196,8 +212,12 @@ class Scene:
         return -(-n_workers // min(self.ecs.target.n_slots, n_workers))
 
     @property
+    def function_request(self) -> dict[str, str]:
+        """Arguments for requests about the function. Errors: as `function`."""
+        place, _ = self.function
+        return {"FunctionName": place.function, **({"Qualifier": place.qualifier} if place.qualifier else {})}
+
+    @property
     def configuration(self) -> Mapping[str, Any]:
         """Lambda's description of the function. Errors: as `function`, AwsError and its kin."""
-        place, _ = self.function
-        request = {"FunctionName": place.function, **({"Qualifier": place.qualifier} if place.qualifier else {})}
-        return self.ask("lambda", "get_function_configuration", request)
+        return self.ask("lambda", "get_function_configuration", self.function_request)
