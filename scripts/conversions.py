@@ -4,7 +4,7 @@
     python scripts/conversions.py [--check] [PAGE]
 
 Called by: people after a change of the rows; with `--check` (exit status 1 if the tables are stale) by a test.
-Calls:     tests/r/rds/cases.py, therefore it needs NumPy and pandas.
+Calls:     tests/r/rds/cases.py, therefore it needs NumPy and pandas; made_tables.py.
 The tables stand between `<!-- conversions: begin -->` and `<!-- conversions: end -->`.
 """
 
@@ -14,6 +14,8 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from made_tables import settle
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -74,19 +76,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the tables are stale")
     parser.add_argument("page", nargs="?", type=Path, default=PAGE)
     given = parser.parse_args()
-    text = given.page.read_text(encoding="utf-8")
-    try:
-        new = rewritten(text)
-    except ValueError as error:
-        print(f"{given.page}: {error}", file=sys.stderr)
-        return 2
-    if new == text:
-        return 0
-    if given.check:
-        print(f"{given.page}: the tables are stale; run python scripts/conversions.py", file=sys.stderr)
-        return 1
-    given.page.write_text(new, encoding="utf-8")
-    return 0
+    return settle(given.page, rewritten, check=given.check, by="scripts/conversions.py")
 
 
 if __name__ == "__main__":

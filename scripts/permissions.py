@@ -8,7 +8,7 @@
     permissions.py --tables --check      fail if they are stale
 
 Called by: scripts/test.sh after all tests; by hand; tests/infra/permissions, tests/docs.
-Calls:     cloudexec.infra.permissions.   Exit status: 1 if something is wrong.
+Calls:     cloudexec.infra.permissions, made_tables.py.   Exit status: 1 if something is wrong.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from made_tables import settle
 
 from cloudexec.infra.permissions.actions import FREE, action_of
 from cloudexec.infra.permissions.grants import GRANTS, Grant, Part, Who
@@ -138,19 +140,6 @@ def rewritten(text: str) -> str:
     return new
 
 
-def write_tables(page: Path, *, check: bool) -> int:
-    """The exit status."""
-    text = page.read_text(encoding="utf-8")
-    new = rewritten(text)
-    if new == text:
-        return 0
-    if check:
-        print(f"{page}: a table is stale; run python scripts/permissions.py --tables", file=sys.stderr)
-        return 1
-    page.write_text(new, encoding="utf-8")
-    return 0
-
-
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description="Compare the table of rights with what was asked; write its tables.")
@@ -160,7 +149,7 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=PAGE)
     given = parser.parse_args()
     if given.tables:
-        return write_tables(given.page, check=given.check is not None)
+        return settle(given.page, rewritten, check=given.check is not None, by="scripts/permissions.py --tables")
     if not given.check:
         parser.error("give --check DIR or --tables")
     return compare(given.check, only_some=given.some)

@@ -4,7 +4,7 @@
     python scripts/tables.py [--check] [PAGE …]
 
 Called by: people after a change of prices or of the model; with `--check` (exit status 1 if a table is stale) by
-tests/docs/test_tables.py.   Calls: cloudexec.observe.estimates, prices.
+tests/docs/test_tables.py.   Calls: cloudexec.observe.estimates, prices; made_tables.py.
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`.
 """
 
@@ -15,6 +15,8 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from made_tables import settle
 
 from cloudexec.errors import SettingsError
 from cloudexec.observe.estimates import Estimate, FargateShape, LambdaShape, Work, on_fargate, on_lambda
@@ -198,24 +200,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is stale")
     parser.add_argument("pages", nargs="*", type=Path)
     given = parser.parse_args()
-    return max(settle(page, check=given.check) for page in given.pages or PAGES)
-
-
-def settle(page: Path, *, check: bool) -> int:
-    """Write one page anew, or look whether that would change it; the exit status."""
-    text = page.read_text(encoding="utf-8")
-    try:
-        new = rewritten(text)
-    except ValueError as error:
-        print(f"{page}: {error}", file=sys.stderr)
-        return 2
-    if new == text:
-        return 0
-    if check:
-        print(f"{page}: a table is stale; run python scripts/tables.py", file=sys.stderr)
-        return 1
-    page.write_text(new, encoding="utf-8")
-    return 0
+    pages = given.pages or PAGES
+    return max(settle(page, rewritten, check=given.check, by="scripts/tables.py") for page in pages)
 
 
 if __name__ == "__main__":
