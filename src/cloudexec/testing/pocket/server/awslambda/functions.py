@@ -152,6 +152,6 @@ def function_of(told: dict[str, Any], region: str) -> Function:
         image_config=(facts.get("ImageConfigResponse") or {}).get("ImageConfig") or {},
         architecture=(facts.get("Architectures") or ["x86_64"])[0],
         code_hash=str(facts.get("CodeSha256") or ""),
-        log_group=str((facts.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"),
+        log_group=str(facts["LoggingConfig"]["LogGroup"]),
         reserved=(told.get("Concurrency") or {}).get("ReservedConcurrentExecutions"),
     )
