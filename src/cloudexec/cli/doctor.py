@@ -10,13 +10,14 @@ import shutil
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 import click
 from rich.markup import escape
 
 from cloudexec.cli.common import json_option, place_of, place_options
+from cloudexec.cli.main import FAILED
 from cloudexec.cli.show import out, print_json
 from cloudexec.executors.awslambda import LambdaExecutor
 from cloudexec.executors.base import CloudExecutor
@@ -26,7 +27,6 @@ from cloudexec.infra.doctor.findings import LOOK_REMEDY, Finding, Level, unknown
 from cloudexec.infra.doctor.scene import Wanted
 from cloudexec.infra.doctor.trial import SUBJECTS, Trial, cost_of, judge_failure, judge_trial, make_witness
 
-FAILED: Final = 1
 WIDTH: Final = 80  # where nobody can say how wide the terminal is
 MOST_WIDTH: Final = 110  # longer lines are hard to read
 TRIAL_S: Final = {"ecs": 420.0, "lambda": 120.0}
@@ -47,30 +47,28 @@ def doctor(
     max_workers: int | None,
     verbose: bool,
     as_json: bool,
-    profile: str | None,
-    region: str | None,
-    stack: str | None,
-    endpoint_url: str | None,
+    **where: Any,
 ) -> int:
     """Check credentials, stack, roles, network, quotas, image; say what to do.
 
     Nothing is changed, but for one small object in the bucket that is written and removed. The exit code is 1 if
     something failed.
     """
-    given = {"aws_profile": profile, "region": region, "stack": stack, "endpoint_url": endpoint_url}
+    given = {name: value for name, value in where.items() if value}
+    settings = {"aws_profile" if name == "profile" else name: value for name, value in given.items()}
     wanted = Wanted(
-        given={name: value for name, value in given.items() if value},
+        given=settings,
         environ=dict(os.environ),
         parts=frozenset({only} if only else ()),
         max_workers=max_workers,
     )
     tell = (lambda _: None) if as_json else _Teller(verbose=verbose)
     found: list[Finding] = []
-    with place_of(profile, region, stack, endpoint_url) as place:
+    with place_of(**where) as place:
         for finding in examine(place, wanted):
             found.append(finding)
             tell(finding)
-    for finding in _trials(wanted, found) if runs else ():
+    for finding in _trials(given, wanted.parts, found) if runs else ():
         found.append(finding)
         tell(finding)
     counts = Counter(finding.level.value for finding in found if as_json or verbose or not finding.is_detail)
@@ -126,19 +124,19 @@ def _print_summary(counts: Mapping[str, int], *, runs: bool) -> None:
 # --- --run --------------------------------------------------------------------------------------------
 
 
-def _trials(wanted: Wanted, found: list[Finding]) -> Iterator[Finding]:
+def _trials(given: Mapping[str, str], parts: Collection[str], found: list[Finding]) -> Iterator[Finding]:
     """One call on each backend that is set up. What failed before may well be why a call would fail, too."""
     for backend in ("ecs", "lambda"):
-        if wanted.parts and backend not in wanted.parts:
+        if parts and backend not in parts:
             continue
         facts = _width_of(found, backend)
         if facts is None:
-            if not wanted.parts:
+            if not parts:
                 continue
             text = "no call was run, because of what failed above"
             yield unknown(SUBJECTS[backend], text, "correct that first")
             continue
-        yield from _trial(wanted, backend, facts)
+        yield from _trial(given, backend, facts)
 
 
 def _width_of(found: list[Finding], backend: str) -> Mapping[str, Any] | None:
@@ -147,9 +145,7 @@ def _width_of(found: list[Finding], backend: str) -> Mapping[str, Any] | None:
     return next((one.facts for one in found if one.subject == "width" and named in one.facts), None)
 
 
-def _trial(wanted: Wanted, backend: str, facts: Mapping[str, Any]) -> list[Finding]:
-    names = {"aws_profile": "profile"}
-    given = {names.get(name, name): value for name, value in wanted.given.items()}
+def _trial(given: Mapping[str, str], backend: str, facts: Mapping[str, Any]) -> list[Finding]:
     witness, began_s = make_witness(), time.monotonic()
     try:
         with _executor(backend, given) as executor:
@@ -164,6 +160,6 @@ def _trial(wanted: Wanted, backend: str, facts: Mapping[str, Any]) -> list[Findi
     return judge_trial(trial)
 
 
-def _executor(backend: str, given: Mapping[str, Any]) -> CloudExecutor:
+def _executor(backend: str, given: Mapping[str, str]) -> CloudExecutor:
     make: Callable[..., CloudExecutor] = ECSExecutor if backend == "ecs" else LambdaExecutor
     return make(max_workers=1, name="cloudexec-doctor", on_error="cancel", **given)

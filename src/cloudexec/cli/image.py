@@ -30,6 +30,8 @@ from cloudexec.infra.place import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ARCHES: Final = click.Choice(list(tools.PLATFORMS))
+_FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+_WHERE: Final = ("profile", "region", "stack", "endpoint_url")  # what place_options hand over
 _PYTHON: Final = "{}.{}".format(*sys.version_info[:2])
 
 
@@ -45,11 +47,10 @@ def image() -> None:
 def recipe_options(command: F) -> F:
     """What an image is made of: the same options for `write` and `build`."""
     several: dict[str, Any] = {"multiple": True, "metavar": "PKG"}
-    folder = click.Path(exists=True, file_okay=False, path_type=Path)
     for option in (
         click.option("--with-source", is_flag=True, help="Bake the project's own code in; else it travels with calls."),
         click.option("--no-index", is_flag=True, help="Ask no package index: all that is needed is in --wheels."),
-        click.option("--wheels", type=folder, metavar="DIR", help="A folder of wheels that pip looks into, too."),
+        click.option("--wheels", type=_FOLDER, metavar="DIR", help="A folder of wheels that pip looks into, too."),
         click.option("--base", metavar="IMAGE", help="Begin from this image (Debian's kin, with the client's Python)."),
         click.option("--arch", type=_ARCHES, default="x86_64", show_default=True, help="The workers' processor."),
         click.option("--r", "r", help="An R package of Debian's, by R's name; several times.", **several),
@@ -58,7 +59,7 @@ def recipe_options(command: F) -> F:
         click.option("--apt", help="A Debian package; several times.", **several),
         click.option("--extra", multiple=True, metavar="NAME", help="An extra of the project's; several times."),
         click.option("--from", "chosen", metavar="FILE", help="Take the packages from this file."),
-        click.option("--project", type=folder, default=".", metavar="DIR", help="The project, if not this directory."),
+        click.option("--project", type=_FOLDER, default=".", metavar="DIR", help="The project, if not this directory."),
     ):
         command = option(command)
     return command
@@ -141,7 +142,7 @@ def _reader(folder: Path) -> Callable[[str], str | None]:
 # --- build ---------------------------------------------------------------------------------------
 
 
-@image.command(name="build", context_settings={"ignore_unknown_options": False})
+@image.command(name="build")
 @click.option("--tag", metavar="NAME", help="The image's name on this machine.")
 @click.option("--tool", type=click.Choice(tools.TOOLS), help="Which one builds; else the first that works.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A Dockerfile of your own.")
@@ -162,17 +163,13 @@ def build(
     is_remote: bool,
     is_weighed: bool,
     is_used: bool,
-    profile: str | None,
-    region: str | None,
-    stack: str | None,
-    endpoint_url: str | None,
     yes: bool,
     as_json: bool,
     options: tuple[str, ...],
     **made_of: Any,
 ) -> int:
     """Build the image, with Docker, Podman or Buildah, or with --remote in the account."""
-    where: dict[str, Any] = {"profile": profile, "region": region, "stack": stack, "endpoint_url": endpoint_url}
+    where: dict[str, Any] = {name: made_of.pop(name) for name in _WHERE}
     _check_use(is_used=is_used, as_json=as_json)
     wrong = [one for one in build_arg if not re.match(r"[A-Za-z_]\w*(=|$)", one)]
     if wrong:
@@ -193,17 +190,25 @@ def build(
         say(note)
     _, context = _made(made_of, file)
     name = tag or local_name(made_of["project"], arch)
-    with context.on_disk() as folder:
-        wanted = tools.Build(context=str(folder), tag=name, arch=arch, build_args=build_arg, more=options)
-        say(f"{found.tool}: building {name}")
-        tools.build(found.tool, wanted, _stderr())
-    weight = None
-    if is_weighed:
-        say("looking at its size")
-        with tools.saved(found.tool, name) as archive:
-            weight = weigh.weigh(archive)
+    _build_here(found.tool, name, context, arch, build_arg, options)
+    weight = _weight_of(found.tool, name) if is_weighed else None
     tell_built(name, tools.image_id(found.tool, name), weight, as_json=as_json)
     return 0
+
+
+def _build_here(
+    tool: str, name: str, context: Context, arch: str, build_args: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    with context.on_disk() as folder:
+        wanted = tools.Build(context=str(folder), tag=name, arch=arch, build_args=build_args, more=options)
+        say(f"{tool}: building {name}")
+        tools.build(tool, wanted, _stderr())
+
+
+def _weight_of(tool: str, name: str) -> weigh.Weight:
+    say("looking at its size")
+    with tools.saved(tool, name) as archive:
+        return weigh.weigh(archive)
 
 
 def _check_remote(build_args: Sequence[str], *, is_for_here: bool) -> None:
@@ -249,7 +254,7 @@ def _build_remotely(
 
 
 @image.command(name="push")
-@click.option("--project", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", metavar="DIR")
+@click.option("--project", type=_FOLDER, default=".", metavar="DIR")
 @click.option("--arch", type=_ARCHES, default="x86_64", show_default=True, help="Which of the project's images.")
 @click.option("--tag", "name", metavar="NAME", help="The image that `build --tag` named.")
 @click.option("--tool", type=click.Choice(tools.TOOLS), help="Which one has it; else the first that works.")
@@ -264,16 +269,12 @@ def push(
     name: str | None,
     tool: str | None,
     is_used: bool,
-    profile: str | None,
-    region: str | None,
-    stack: str | None,
-    endpoint_url: str | None,
     yes: bool,
     as_json: bool,
     options: tuple[str, ...],
+    **where: Any,
 ) -> int:
     """Push the image to the stack's repository, named by its content, and say how workers get to use it."""
-    where: dict[str, Any] = {"profile": profile, "region": region, "stack": stack, "endpoint_url": endpoint_url}
     _check_use(is_used=is_used, as_json=as_json)
     found = tools.find_tool(tool or "")
     image_name = name or local_name(project, arch)

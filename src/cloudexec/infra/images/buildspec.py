@@ -1,6 +1,7 @@
 """What CodeBuild is told: the buildspec, the arguments of StartBuild; and what it answers. Pure.
 
-Called by:  remote.py; tests/images runs the buildspec's commands with podman in the place of docker.
+Called by:  remote.py; cli/image.py, for the job; tests/images runs the commands with podman in the place of docker.
+Calls:      recipe.py, registry.py, tools.py, for names.
 Source:     CodeBuild's buildspec reference, version 0.2; API reference, StartBuild and BatchGetBuilds.
 """
 

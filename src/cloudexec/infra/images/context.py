@@ -1,6 +1,6 @@
 """The build context: a Dockerfile, cloudexec as a wheel, the project's lists of packages. Nothing else of the project.
 
-Called by:  cli/image.py, which hands it to tools.py or remote.py.   Calls: recipe.py, wheel.py.
+Called by:  cli/image.py, which hands it to tools.py or remote.py.   Calls: recipe.py, wheel.py, git.
 Its files are made with fixed times and modes, and its digest is that of names and bytes.
 """
 

@@ -1,6 +1,6 @@
 """Write the Dockerfile of a worker image; no I/O happens here.
 
-Called by:  cli/image.py, context.py.   Calls: project.py, for types.
+Called by:  cli/image.py, context.py.   Calls: project.py, for types; template/awslambda.py, for the handler.
 Stages:     system (Debian packages, R) · renv (R packages that are compiled) · build (Python's packages) · the image:
             system, what the other two have made, and no compiler.
 Layers:     what changes least comes first: Debian's packages, the project's, cloudexec, its source.
@@ -9,6 +9,7 @@ Same input, same layers, as far as tools allow: docker/README.md says where they
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from typing import Final
 
 from cloudexec.errors import SettingsError
 from cloudexec.infra.images.project import CONDA, NOTHING, UV, Project
+from cloudexec.infra.template.awslambda import HANDLER
 
 # Amazon's copy of Docker's official images: nobody is refused there after a hundred pulls.
 _OFFICIAL: Final = "public.ecr.aws/docker/library"
@@ -25,7 +27,7 @@ _MICROMAMBA: Final = "docker.io/mambaorg/micromamba:2"
 HOME: Final = "/opt/worker"
 EPOCH_S: Final = 315_532_800  # 1980, the first year that a zip can hold
 LAMBDA_ENTRY: Final = ("python", "-m", "awslambdaric")
-LAMBDA_COMMAND: Final = ("cloudexec.worker.awslambda.handler",)
+LAMBDA_COMMAND: Final = (HANDLER,)
 
 _DEBIAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*(=[A-Za-z0-9.+~:-]+)?")
 _VARIABLE: Final = re.compile(r"\$\{([A-Z0-9_]+)\}")
@@ -329,7 +331,7 @@ def _image(recipe: Recipe) -> list[str]:
         "# The agent puts what it has not finished back into the queue when it is told to end.",
         "STOPSIGNAL SIGTERM",
         "# No ENTRYPOINT: a container command of the user's own replaces this one as a whole. Lambda starts it with",
-        f"#   EntryPoint {_json(LAMBDA_ENTRY)}, Command {_json(LAMBDA_COMMAND)}",
+        f"#   EntryPoint {json.dumps(LAMBDA_ENTRY)}, Command {json.dumps(LAMBDA_COMMAND)}",
         'CMD ["python", "-m", "cloudexec.worker", "--pull"]',
     ]
     return lines
@@ -357,7 +359,3 @@ def _run(steps: Sequence[str]) -> list[str]:
 
 def _words(names: Iterable[str]) -> str:
     return " ".join(names)
-
-
-def _json(words: Iterable[str]) -> str:
-    return "[" + ", ".join(f'"{word}"' for word in words) + "]"

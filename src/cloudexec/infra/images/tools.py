@@ -177,8 +177,9 @@ def push(
     tool: str, image: str, target: str, auth: str, more: Sequence[str] = (), output: IO[str] | None = None
 ) -> None:
     """Push it; the tool tells its progress on `output`. Errors: CloudexecError."""
+    environment = _environment(tool)
     for words in push_words(tool, image, target, auth, more):
-        _run(words, _environment(tool), output)
+        _run(words, environment, output)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A wheel of the cloudexec that runs here: an image gets the client's own version, from no index and no checkout.
 
-Called by:  cli/image.py.   Calls: importlib.metadata.
+Called by:  cli/image.py; context.py, for zips.   Calls: importlib.metadata.
 Form:       PEP 427. The same files give the same bytes: names are sorted, times are the earliest that a zip can hold.
 """
 
