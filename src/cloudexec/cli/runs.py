@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import getpass
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
@@ -40,6 +38,7 @@ from cloudexec.cli.spans import Moment, Span, shown_span
 from cloudexec.errors import CloudexecError, RunMissing, SettingsError
 from cloudexec.executors import runkeys
 from cloudexec.executors.ecs import ECSExecutor
+from cloudexec.executors.summaries import client_facts
 from cloudexec.infra.runs.cleaning import OLDER_THAN_S, find_remains, remove
 from cloudexec.infra.runs.costs import cost_of, known_tasks
 from cloudexec.infra.runs.home import RunsHome, SummaryEntry, begun_s, find_home
@@ -243,7 +242,8 @@ def stop(run: str, force: bool, cluster: str, yes: bool, as_json: bool, **where:
                 [f"run {run_id} is stopped: calls, workers, queues, objects"],
             )
             return 0
-        report = force_stop(home, run_id, cluster=cluster, who=f"{getpass.getuser()}@{socket.gethostname()}")
+        here = client_facts()
+        report = force_stop(home, run_id, cluster=cluster, who=f"{here.user}@{here.host}")
     _told(as_json, {"how": "forced", **dataclasses.asdict(report), "run": run_id}, _stop_lines(report))
     return 0
 
