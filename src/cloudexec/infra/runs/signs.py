@@ -76,7 +76,7 @@ def tasks_of(home: RunsHome, run_id: str, cluster: str) -> list[str]:
     """Tasks of a run that are to run; none in a cluster that is gone. Errors: AwsError and its kin."""
     request = {"cluster": cluster, "startedBy": run_id, "maxResults": 100}
     try:
-        return list(home.place.pages("ecs", "list_tasks", request, "taskArns", token="nextToken"))
+        return list(home.place.pages("ecs", "list_tasks", request, "taskArns"))
     except AwsError as error:
         if error.code != "ClusterNotFoundException":
             raise
