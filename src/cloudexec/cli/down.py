@@ -6,12 +6,12 @@ Called by: main.py.   Calls: infra/stack (remove), infra/settings_file.
 from __future__ import annotations
 
 import os
-from typing import Final
 
 import click
 
 from cloudexec.backends.aws_config import config_path
 from cloudexec.cli.common import place_of, place_options, yes_option
+from cloudexec.cli.main import REFUSED
 from cloudexec.cli.show import say, say_error
 from cloudexec.cli.stackviews import StackTeller, explained
 from cloudexec.errors import CloudexecError
@@ -21,8 +21,6 @@ from cloudexec.infra.stack.look import StackState
 from cloudexec.infra.stack.network import are_public
 from cloudexec.infra.stack.remove import StillAlive
 from cloudexec.infra.stack.remove import down as remove
-
-REFUSED: Final = 3
 
 
 @click.command(name="down")
@@ -71,8 +69,7 @@ def _forget(place: Place, state: StackState) -> None:
     """Take the stack's settings out of the configuration file, before it is half gone."""
     if not state.outputs:
         return
-    subnets = [one for one in state.outputs.get("Subnets", "").split(",") if one]
-    settings = settings_file.settings_of(state, region=place.region, is_public=are_public(place, subnets))
+    settings = settings_file.settings_of(state, region=place.region, is_public=are_public(place, state.subnets))
     try:
         written = settings_file.remove(settings, state.name, os.environ)
     except CloudexecError as error:  # the stack goes all the same

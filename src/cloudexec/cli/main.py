@@ -77,10 +77,7 @@ def run(words: Sequence[str]) -> int:
         with open(os.devnull, "w", encoding="utf-8") as nowhere, some_stdout(nowhere):
             code = program.main(list(words), prog_name="cloudexec", standalone_mode=False)
             sys.stdout.flush()  # what cannot be written is told here, not when Python ends
-    except click.exceptions.Abort:
-        say_error("interrupted")
-        return INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         say_error("interrupted")
         return INTERRUPTED
     except click.ClickException as error:

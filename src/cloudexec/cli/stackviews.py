@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -86,16 +86,10 @@ class StackTeller:
             self._console.print(f"  [bold red]failed[/]   {event.logical_id:18} {escape(reason)}")
         self._tell_busy()
 
-    def show(self, plan: Any, keep_bucket: bool = False) -> None:
-        """What is about to happen: a Plan of `up`, or what is Inside for `down`."""
-        if isinstance(plan, Plan):
-            self._show_plan(plan)
-        else:
-            self._show_inside(plan, keep_bucket)
-
     # --- up ---
 
-    def _show_plan(self, plan: Plan) -> None:
+    def show(self, plan: Plan) -> None:
+        """What is about to happen."""
         verb = "will be made" if plan.is_new else "will be changed"
         self._console.print(f"Stack [bold]{escape(plan.stack)}[/] {verb}:")
         for change in plan.changes:
@@ -121,7 +115,8 @@ class StackTeller:
 
     # --- down ---
 
-    def _show_inside(self, inside: Inside, keep_bucket: bool) -> None:
+    def show_inside(self, inside: Inside, *, keep_bucket: bool) -> None:
+        """What is about to go."""
         self._console.print("This will be removed:")
         for logical_id, (kind, physical_id) in inside.resources.items():
             kept = "  [yellow](kept, if it is not empty)[/]" if keep_bucket and logical_id == "Bucket" else ""

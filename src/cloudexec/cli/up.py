@@ -1,6 +1,6 @@
 """`cloudexec up`: make or change everything that runs need in the account, as one stack.
 
-Called by: main.py.   Calls: infra/stack (deploy), infra/template, infra/settings_file.
+Called by: main.py; image.py, with --use.   Calls: infra/stack (deploy), infra/template, infra/settings_file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 from cloudexec.backends.aws_config import FILE_VARIABLE, TABLE_VARIABLE
 from cloudexec.backends.stack import DEFAULT_STACK
 from cloudexec.cli.common import json_option, place_of, place_options, yes_option
+from cloudexec.cli.main import REFUSED
 from cloudexec.cli.show import print_json, say
 from cloudexec.cli.stackviews import StackTeller, explained
 from cloudexec.errors import SettingsError
@@ -31,7 +32,6 @@ from cloudexec.infra.stack.network import are_public, read_network
 from cloudexec.infra.stack.wish import PARTS, Wish, check_parameters, options_of
 from cloudexec.infra.template.build import as_yaml, template
 
-REFUSED: Final = 3
 _NO_FILE: Final = "Nothing is written to a configuration file"
 
 
@@ -184,12 +184,11 @@ def _end(
         return 0
     state = outcome.state
     say(f"Stack {state.name!r} is ready." if outcome.has_changed else f"Stack {state.name!r} is as it should be.")
-    subnets = [one for one in state.outputs.get("Subnets", "").split(",") if one]
     known: dict[str, Any] = {
         "region": place.region,
         "profile": profile or "",
         "endpoint_url": endpoint_url or "",
-        "is_public": are_public(place, subnets),
+        "is_public": are_public(place, state.subnets),
     }
     settings = settings_file.settings_of(state, **known)
     written = None

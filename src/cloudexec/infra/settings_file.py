@@ -70,9 +70,9 @@ def settings_of(
         "cluster": outputs.get("Cluster", ""),
         # The family: always the newest revision, also after an `up` by somebody else.
         "task_definition": outputs.get("Worker", "").rpartition("/")[2].partition(":")[0],
-        "subnets": [one for one in outputs.get("Subnets", "").split(",") if one],
+        "subnets": state.subnets,
         "security_groups": [one for one in outputs.get("SecurityGroup", "").split(",") if one],
-        "assign_public_ip": is_public if outputs.get("Subnets") else None,
+        "assign_public_ip": is_public if state.subnets else None,
         "log_group": outputs.get("Log", ""),
         "function": outputs.get("Function", ""),
     }
@@ -187,9 +187,8 @@ def _put(table: Any, key: str, value: Any, comment: str) -> None:
     import tomlkit
 
     table[key] = tomlkit.item(_plain(value))
-    trivia = table.item(
-        key
-    ).trivia  # not before: without a comment of its own it would get that of the line it replaces
+    # Not before: without a comment of its own it would get that of the line it replaces.
+    trivia = table.item(key).trivia
     trivia.comment_ws, trivia.comment = ("  " if comment else ""), comment
 
 

@@ -27,6 +27,7 @@ REGION = "us-east-1"
 BUCKET = bucket_name("cloudexec", ACCOUNT, REGION)
 # Where nothing is to run: code for another Python has no byte code, and is made in a tenth of the time.
 OTHER_PYTHON = "3.12" if THIS_PYTHON != "3.12" else "3.11"
+SMALL = ("--only", "lambda", "--python", OTHER_PYTHON)
 
 
 @dataclass(frozen=True)
@@ -131,3 +132,9 @@ class Scene:
         found += [f"subnet {each['SubnetId']}" for each in ec2.describe_subnets()["Subnets"]]
         stacks = self.client("cloudformation").describe_stacks()["Stacks"]
         return {*found, *(f"stack {each['StackName']}" for each in stacks)}
+
+
+def up(scene: Scene, *words: str) -> None:
+    """An `up` that must work."""
+    said = scene.run("up", "--yes", *words)
+    assert said.code == 0, said.err

@@ -7,9 +7,8 @@ import json
 import pytest
 
 from cloudexec import ECSExecutor
-from tests.infra.stack.scene import ACCOUNT, BUCKET, OTHER_PYTHON, REGION, Scene
+from tests.infra.stack.scene import ACCOUNT, BUCKET, OTHER_PYTHON, REGION, SMALL, Scene, up
 
-SMALL = ("--only", "lambda", "--python", OTHER_PYTHON)
 READS_MINE = json.dumps(
     {
         "Version": "2012-10-17",
@@ -17,11 +16,6 @@ READS_MINE = json.dumps(
     }
 )
 BIG = ("--only", "ecs", "--python", OTHER_PYTHON)
-
-
-def up(scene: Scene, *words: str) -> None:
-    said = scene.run("up", "--yes", *words)
-    assert said.code == 0, said.err
 
 
 def test_the_account_is_as_it_was_whatever_lies_in_the_stack(scene: Scene):

@@ -15,15 +15,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from tests.infra.stack.scene import ACCOUNT, BUCKET, OTHER_PYTHON, Scene
-
-SMALL = ("--only", "lambda", "--python", OTHER_PYTHON)
-
-
-def up(scene: Scene, *words: str) -> None:
-    """An `up` that must work."""
-    said = scene.run("up", "--yes", *words)
-    assert said.code == 0, said.err
+from tests.infra.stack.scene import ACCOUNT, BUCKET, OTHER_PYTHON, SMALL, Scene, up
 
 
 def record(scene: Scene) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What a change set would do. Pure.
 
-Called by: deploy.py, cli/up.py.   Calls: nothing.
+Called by: deploy.py, changeset.py; teller.py and cli/stackviews.py, for types.   Calls: observe/prices.py.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from cloudexec.observe.prices import US_EAST_1
 
 # What has data or a name that others use: whoever loses it must be told first.
 _PRECIOUS: Final = {
@@ -23,7 +25,6 @@ _COSTS_AT_REST: Final[Mapping[str, str]] = {
 }
 _FREE_ENDPOINT: Final = "Gateway"
 _NO_CHANGES: Final = ("didn't contain changes", "No updates are to be performed")
-GB_MONTH_S3: Final = 0.023
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def costs_at_rest(template: Mapping[str, Any], code_bytes: int) -> list[str]:
         if each["Type"] == "AWS::EC2::VPCEndpoint" and each["Properties"].get("VpcEndpointType") != _FREE_ENDPOINT
     ]
     if code_bytes:
-        dollars = code_bytes / 1024**3 * GB_MONTH_S3
+        dollars = code_bytes / 1024**3 * US_EAST_1.s3_gb_month
         price = f"${dollars:.2f}" if dollars >= 0.01 else "less than a cent"
         lines.append(f"{code_bytes / 1024**2:.0f} MB of code in the bucket: {price} a month")
     return lines

@@ -1,6 +1,6 @@
 """Make a change set, read it, execute it, drop it.
 
-Called by: deploy.py.   Calls: changes.py, place.py.
+Called by: deploy.py.   Calls: changes.py, events.py, follow.py, look.py, place.py; template.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cloudexec.errors import AwsError
 from cloudexec.infra.place import Place
 from cloudexec.infra.stack.changes import Change, is_nothing, read_changes
 from cloudexec.infra.stack.events import Event, early_failures, remedy_of
-from cloudexec.infra.stack.look import REVIEW, is_absence, look
+from cloudexec.infra.stack.follow import Ended, Tell, carry_out
+from cloudexec.infra.stack.look import REVIEW, glance
 from cloudexec.infra.template.build import CAPABILITIES, as_json
 from cloudexec.infra.template.options import STACK_TAG
 
 _FASTEST_S: Final = 0.3
 _SLOWEST_S: Final = 2.0
 _EARLY: Final = "EarlyValidation"
-KEEP: Final = None  # a parameter's value: the one that it has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class ChangeSet:
 
     id: str
     stack_id: str
-    changes: tuple[Change, ...] = field(default=())
+    changes: tuple[Change, ...] = ()
 
 
 def make_change_set(
@@ -105,17 +105,16 @@ def _when_ready(place: Place, change_set_id: str) -> dict[str, Any]:
 
 def _all_changes(place: Place, change_set_id: str, said: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     found = list(said.get("Changes") or ())
-    while token := said.get("NextToken"):
+    if token := said.get("NextToken"):
         request = {"ChangeSetName": change_set_id, "NextToken": token}
-        said = place.ask("cloudformation", "describe_change_set", request)
-        found += said.get("Changes") or ()
+        found += place.pages("cloudformation", "describe_change_set", request, "Changes")
     return found
 
 
-def execute(place: Place, change_set: ChangeSet) -> None:
-    """Begin; it goes on in AWS whatever becomes of us. Errors: AwsError and its kin."""
-    token = f"cloudexec-{secrets.token_hex(8)}"
-    place.ask("cloudformation", "execute_change_set", {"ChangeSetName": change_set.id, "ClientRequestToken": token})
+def execute(place: Place, change_set: ChangeSet, tell: Tell) -> Ended:
+    """Carry it out; it goes on in AWS whatever becomes of us. Errors: AwsError and its kin."""
+    request = {"ChangeSetName": change_set.id, "ClientRequestToken": f"cloudexec-{secrets.token_hex(8)}"}
+    return carry_out(place, change_set.stack_id, "execute_change_set", request, tell)
 
 
 def drop(place: Place, change_set_id: str, *, is_new: bool) -> None:
@@ -125,10 +124,5 @@ def drop(place: Place, change_set_id: str, *, is_new: bool) -> None:
     except AwsError as error:
         if error.code != "ChangeSetNotFound":
             raise
-    if is_new:
-        try:
-            if look(place).status == REVIEW:
-                place.ask("cloudformation", "delete_stack", {"StackName": place.stack})
-        except AwsError as error:
-            if not is_absence(error):
-                raise
+    if is_new and glance(place).status == REVIEW:
+        place.ask("cloudformation", "delete_stack", {"StackName": place.stack})

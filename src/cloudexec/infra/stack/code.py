@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cloudexec.errors import AwsError, NoSuchKey, SettingsError
+from cloudexec.errors import AwsError, NoSuchKey
 from cloudexec.infra.bundle.build import Bundle, Order
 from cloudexec.infra.bundle.words import CODE_PREFIX
 from cloudexec.infra.place import Place
@@ -71,28 +71,24 @@ def key_of(bundle: Bundle) -> str:
 
 def fetch_record(place: Place, bucket: str) -> CodeRecord | None:
     """The record in the bucket; None if there is none. Errors: AwsError and its kin."""
-    request = {"Bucket": bucket, "Key": RECORD_KEY, "ExpectedBucketOwner": place.account_id}
     try:
-        reply = place.ask("s3", "get_object", request)
-    except NoSuchKey:
-        return None
+        reply = _ask(place, "get_object", bucket, RECORD_KEY)
     except AwsError as error:
-        if error.code == "NoSuchBucket":
+        if isinstance(error, NoSuchKey) or error.code == "NoSuchBucket":
             return None
-        raise _of_bucket(error, bucket, place) from error
+        raise
     with reply["Body"] as body:
         return read_record(body.read(_MOST_BYTES))
 
 
 def size_of(place: Place, bucket: str, key: str) -> int | None:
     """The bytes of a bundle in the bucket; None if it is not there. Errors: AwsError and its kin."""
-    request = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id}
     try:
-        return int(place.ask("s3", "head_object", request)["ContentLength"])
+        return int(_ask(place, "head_object", bucket, key)["ContentLength"])
     except AwsError as error:
         if isinstance(error, NoSuchKey) or error.status == 404:
             return None
-        raise _of_bucket(error, bucket, place) from error
+        raise
 
 
 def upload(place: Place, bucket: str, bundle: Bundle) -> None:
@@ -100,30 +96,27 @@ def upload(place: Place, bucket: str, bundle: Bundle) -> None:
     key = key_of(bundle)
     if size_of(place, bucket, key) is not None:
         return
-    request: dict[str, Any] = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id}
-    try:
-        with bundle.path.open("rb") as file:
-            place.ask("s3", "put_object", {**request, "Body": file, "ContentType": "application/zip"})
-    except AwsError as error:
-        raise _of_bucket(error, bucket, place) from error
+    with bundle.path.open("rb") as file:
+        _ask(place, "put_object", bucket, key, Body=file, ContentType="application/zip")
 
 
 def write_record(place: Place, bucket: str, record: CodeRecord) -> None:
     """Say what the code is made of. Errors: AwsError and its kin."""
-    request = {"Bucket": bucket, "Key": RECORD_KEY, "ExpectedBucketOwner": place.account_id}
+    _ask(place, "put_object", bucket, RECORD_KEY, Body=record.to_json(), ContentType="application/json")
+
+
+def _ask(place: Place, operation: str, bucket: str, key: str, **more: Any) -> dict[str, Any]:
+    """A request to this account's bucket. Errors: AwsError and its kin; S3 says `denied` of a bucket of another
+    owner, too, so that one tells what to look at."""
+    request = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": place.account_id, **more}
     try:
-        place.ask("s3", "put_object", {**request, "Body": record.to_json(), "ContentType": "application/json"})
+        return place.ask("s3", operation, request)
     except AwsError as error:
-        raise _of_bucket(error, bucket, place) from error
-
-
-def _of_bucket(error: AwsError, bucket: str, place: Place) -> AwsError | SettingsError:
-    """With what to look at: S3 says `denied` of a bucket of another owner, too."""
-    if error.status != 403:
-        return error
-    what = f"bucket {bucket} does not take requests of account {place.account_id}: {error.what}"
-    remedy = (
-        "if another account owns it, name a bucket of your own with --parameters BucketName=NAME; if it is yours, "
-        f"allow s3:GetObject and s3:PutObject on {bucket}/{CODE_PREFIX}* (`cloudexec policy setup`)"
-    )
-    return AwsError(what, *error.args[1:], remedy=remedy)
+        if error.status != 403:
+            raise
+        what = f"bucket {bucket} does not take requests of account {place.account_id}: {error.what}"
+        remedy = (
+            "if another account owns it, name a bucket of your own with --parameters BucketName=NAME; if it is yours, "
+            f"allow s3:GetObject and s3:PutObject on {bucket}/{CODE_PREFIX}* (`cloudexec policy setup`)"
+        )
+        raise AwsError(what, *error.args[1:], remedy=remedy) from error

@@ -24,7 +24,6 @@ from cloudexec.infra.place import Place
 from cloudexec.infra.stack import changes as reading
 from cloudexec.infra.stack import code, ecsrole
 from cloudexec.infra.stack.changeset import ChangeSet, drop, execute, make_change_set
-from cloudexec.infra.stack.follow import follow, latest_event
 from cloudexec.infra.stack.look import StackState, check_name, look
 from cloudexec.infra.stack.network import network_parameters, read_network
 from cloudexec.infra.stack.settle import Refused, failure, settled
@@ -273,11 +272,9 @@ class _Deployment:
         code.write_record(self._place, bucket, code.record_of(code_now.order, code_now.bundle))
 
     def _execute(self, change_set: ChangeSet, what: str) -> None:
-        before = latest_event(self._place, change_set.stack_id)
-        execute(self._place, change_set)
-        state, events = follow(self._place, change_set.stack_id, before, self._teller.event)
+        state, events = execute(self._place, change_set, self._teller.event)
         if state.status not in _DONE:
-            raise failure(state if state.name else self._state, events, what)
+            raise failure(state, events, what)
         self._state = state
 
     def _outcome(self, *, has_changed: bool = False, is_refused: bool = False) -> Outcome:

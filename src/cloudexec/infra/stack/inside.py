@@ -7,11 +7,12 @@ run; a queue to the stack of its run. Names alone tell nothing: two stacks of on
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cloudexec.backends.pull.home import RUN_TAG
 from cloudexec.errors import AccessDenied, AwsError
@@ -24,6 +25,7 @@ _QUEUE: Final = re.compile(r"cloudexec-(?P<run>.+)-(?:work|out)$").search
 # What `ECSExecutor(image=)` registers; see backends/ecs/requests.py.
 _FAMILY: Final = re.compile(r"cloudexec-[a-z]+-[0-9a-f]{16}$").match
 _TASKS_AT_ONCE: Final = 100
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,23 +65,22 @@ class Inside:
 
 def look_inside(place: Place, stack_id: str, now: datetime | None = None) -> Inside:
     """Everything that `down` tells and does. Errors: AwsError and its kin."""
-    found = dict(_resources(place, stack_id))
-    cluster, bucket = (found.get(name, ("", ""))[1] for name in ("Cluster", "Bucket"))
-    objects, runs, beating = _objects(place, bucket, now or datetime.now(timezone.utc))
+    found = Inside(resources=dict(_resources(place, stack_id)))
+    cluster = found.physical("Cluster")
+    objects, runs, beating = _objects(place, found.physical("Bucket"), now or datetime.now(timezone.utc))
     tasks, others, working = _tasks(place, cluster)
-    roles = {physical for kind, physical in found.values() if kind == "AWS::IAM::Role"}
     alive = [*(f"run {run} has workers in cluster {cluster}" for run in sorted(working))]
     alive += [f"run {run} has a client: its heartbeat is fresh" for run in sorted(beating - working)]
-    return Inside(
-        resources=found,
+    return replace(
+        found,
         objects=objects,
-        n_images=_n_images(place, found.get("Repository", ("", ""))[1]),
+        n_images=_n_images(place, found.physical("Repository")),
         alive=tuple(alive),
         strange=tuple(f"task {arn} in cluster {cluster} was not started by cloudexec" for arn in others),
-        held=tuple(in_the_way(place, found)),
+        held=tuple(in_the_way(place, found.resources)),
         tasks=tasks,
         queues=tuple(_queues(place, runs | working)) if cluster else (),
-        definitions=tuple(_definitions(place, roles)) if cluster else (),
+        definitions=tuple(_definitions(place, found.roles)) if cluster else (),
     )
 
 
@@ -122,8 +123,10 @@ def kind_of(key: str) -> str:
 
 def versions(place: Place, bucket: str) -> Iterator[Mapping[str, Any]]:
     """All versions of all objects, and marks of removed ones, of a bucket of this account; none if it is not there."""
-    request: dict[str, Any] = {"Bucket": bucket, "ExpectedBucketOwner": place.account_id} if bucket else {}
-    while request:
+    if not bucket:
+        return
+    request: dict[str, Any] = {"Bucket": bucket, "ExpectedBucketOwner": place.account_id}
+    while True:
         try:
             page = place.ask("s3", "list_object_versions", request)
         except AwsError as error:
@@ -144,16 +147,8 @@ def versions(place: Place, bucket: str) -> Iterator[Mapping[str, Any]]:
 
 def _tasks(place: Place, cluster: str) -> tuple[tuple[str, ...], list[str], set[str]]:
     """Tasks of ours in the cluster, of others, and the runs of ours."""
-    if not cluster:
-        return (), [], set()
-    try:
-        arns = list(place.pages("ecs", "list_tasks", {"cluster": cluster}, "taskArns"))
-    except AwsError as error:
-        if error.code == "ClusterNotFoundException":
-            return (), [], set()
-        raise
     ours, others, runs = [], [], set()
-    for few in _in_portions(arns, _TASKS_AT_ONCE):
+    for few in portions(tasks_in(place, cluster, "RUNNING"), _TASKS_AT_ONCE):
         said = place.ask("ecs", "describe_tasks", {"cluster": cluster, "tasks": few, "include": ["TAGS"]})
         for task in said.get("tasks") or ():
             run = {tag["key"]: tag.get("value", "") for tag in task.get("tags") or ()}.get(RUN_TAG)
@@ -163,6 +158,18 @@ def _tasks(place: Place, cluster: str) -> tuple[tuple[str, ...], list[str], set[
             else:
                 others.append(task["taskArn"])
     return tuple(ours), others, runs
+
+
+def tasks_in(place: Place, cluster: str, desired: str) -> list[str]:
+    """ARNs of a cluster's tasks that are to be RUNNING or STOPPED; none if it is not there. Errors: AwsError."""
+    if not cluster:
+        return []
+    try:
+        return list(place.pages("ecs", "list_tasks", {"cluster": cluster, "desiredStatus": desired}, "taskArns"))
+    except AwsError as error:
+        if error.code == "ClusterNotFoundException":
+            return []
+        raise
 
 
 def _queues(place: Place, runs: set[str]) -> Iterator[str]:
@@ -206,12 +213,12 @@ def _n_images(place: Place, repository: str) -> int:
     if not repository:
         return 0
     try:
-        return sum(
-            1 for _ in place.pages("ecr", "list_images", {"repositoryName": repository}, "imageIds", "nextToken")
-        )
+        return sum(1 for _ in place.pages("ecr", "list_images", {"repositoryName": repository}, "imageIds"))
     except AwsError:  # it is told, and nothing depends on it
         return 0
 
 
-def _in_portions(items: Sequence[str], size: int) -> Iterable[list[str]]:
-    return (list(items[first : first + size]) for first in range(0, len(items), size))
+def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, so many at once."""
+    rest = iter(items)
+    return iter(lambda: list(itertools.islice(rest, size)), [])

@@ -1,6 +1,6 @@
 """What is there of a stack.
 
-Called by: deploy.py, settle.py, remove.py, changeset.py, doctor.   Calls: place.py.
+Called by: all that acts beside it, settings_file.py, doctor.   Calls: place.py; template, for its options.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -62,6 +62,11 @@ class StackState:
         """The key of the code that is in use; empty before its upload."""
         return self.parameters.get("BundleKey", "")
 
+    @property
+    def subnets(self) -> list[str]:
+        """Of the outputs: where tasks live."""
+        return [one for one in self.outputs.get("Subnets", "").split(",") if one]
+
     def age_s(self, now: datetime) -> float:
         """Seconds since its last change."""
         since = self.updated or self.created
@@ -78,25 +83,26 @@ def check_name(name: str) -> None:
 
 def look(place: Place, name: str = "") -> StackState:
     """The stack of the place, or the one of this name or id. Errors: AwsError and its kin, SettingsError."""
+    state = glance(place, name)
+    if state.is_absent or not state.is_ours:
+        return state
+    template = place.ask("cloudformation", "get_template", {"StackName": state.id, "TemplateStage": "Original"})
+    return replace(state, options=read_options(template.get("TemplateBody")))
+
+
+def glance(place: Place, name: str = "") -> StackState:
+    """The same without its options: one request, not two. Errors: AwsError and its kin."""
     try:
         reply = place.ask("cloudformation", "describe_stacks", {"StackName": name or place.stack})
     except AwsError as error:
-        if is_absence(error):
+        # One code for a stack that is not there, and for much else.
+        if error.code == "ValidationError" and "does not exist" in error.what:
             return StackState(name=place.stack)
         raise
     said = reply["Stacks"][0]
     if said["StackStatus"] == "DELETE_COMPLETE":  # asked for by its id
         return StackState(name=said["StackName"], id=said["StackId"], status="DELETE_COMPLETE")
-    state = read_stack(said)
-    if state.is_ours and not state.is_absent:
-        template = place.ask("cloudformation", "get_template", {"StackName": state.id, "TemplateStage": "Original"})
-        state = read_stack(said, template.get("TemplateBody"))
-    return state
-
-
-def is_absence(error: AwsError) -> bool:
-    """CloudFormation has one code for a stack that is not there and for much else."""
-    return error.code == "ValidationError" and "does not exist" in error.what
+    return read_stack(said)
 
 
 def read_stack(said: Mapping[str, Any], template: Any = None) -> StackState:

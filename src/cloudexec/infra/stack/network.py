@@ -1,6 +1,6 @@
 """Where tasks may live: the default VPC, or one that is named.
 
-Called by: deploy.py; cli/up.py, for what --network says.   Calls: place.py.
+Called by: deploy.py, wish.py; cli/up.py, cli/down.py.   Calls: place.py.
 """
 
 from __future__ import annotations

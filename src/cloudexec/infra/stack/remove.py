@@ -10,20 +10,18 @@ Only what the stack's own records name is touched, and what runs have made that 
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from cloudexec.errors import AwsError, SettingsError
 from cloudexec.infra.place import Place
 from cloudexec.infra.stack.events import Event, last_failures, plain_reason, remedy_of
-from cloudexec.infra.stack.follow import event_before_operation, follow, latest_event
-from cloudexec.infra.stack.inside import Inside, look_inside, revisions, versions
+from cloudexec.infra.stack.follow import Ended, carry_out, wait
+from cloudexec.infra.stack.inside import Inside, look_inside, portions, revisions, tasks_in, versions
 from cloudexec.infra.stack.look import StackState, look
 from cloudexec.infra.stack.settle import failure
-from cloudexec.infra.template.options import STACK_TAG
 
 _KEYS_AT_ONCE: Final = 1000
 _MOST_ROUNDS: Final = 3
@@ -37,7 +35,7 @@ class Teller(Protocol):
     def say(self, line: str) -> None:
         """What goes on."""
 
-    def show(self, inside: Inside, keep_bucket: bool) -> None:
+    def show_inside(self, inside: Inside, *, keep_bucket: bool) -> None:
         """What is about to go."""
 
     def event(self, event: Event) -> None:
@@ -52,49 +50,43 @@ class Teller(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """How it ended. before: the stack as it was. kept: sentences on what is still there, and why."""
+    """How it ended; neither done nor refused: there was none. kept: sentences on what is still there, and why."""
 
-    before: StackState
     is_done: bool = False
     is_refused: bool = False
-    kept: tuple[str, ...] = field(default=())
+    kept: tuple[str, ...] = ()
 
 
 def down(place: Place, teller: Teller, *, force: bool = False, keep_bucket: bool = False) -> Removal:
     """Remove the stack. force: also while runs are alive. Errors: SettingsError, AwsError and its kin."""
     state = look(place)
     if not state.status:
-        return Removal(before=state)
+        return Removal()
     _check_ours(place, state)
     if state.is_busy:
         if state.status == "DELETE_IN_PROGRESS":
             teller.begins(state)
-        before, state = state, _waited(place, state, teller)
+        teller.say(f"Stack {state.name!r} is {state.status}: waiting for that to end; Ctrl-C changes nothing.")
+        state, _ = wait(place, state.id, teller.event)
         if state.status in ("", "DELETE_COMPLETE"):
-            return Removal(before=before, is_done=True)
+            return Removal(is_done=True)
     inside = look_inside(place, state.id)
     _check_at_rest(state, inside, force=force)
-    teller.show(inside, keep_bucket)
+    teller.show_inside(inside, keep_bucket=keep_bucket)
     if not teller.agrees(f"Remove stack {state.name!r} from account {place.account_id}, {place.region}?"):
-        return Removal(before=state, is_refused=True)
+        return Removal(is_refused=True)
     teller.begins(state)
     _remove_strays(place, inside, teller)
     kept = _remove_stack(place, state, inside, teller, keep_bucket=keep_bucket)
     _remove_revisions(place, state, inside)
-    return Removal(before=state, is_done=True, kept=kept)
+    return Removal(is_done=True, kept=kept)
 
 
 def _check_ours(place: Place, state: StackState) -> None:
     """Errors: SettingsError."""
-    if state.tags.get(STACK_TAG) != state.name and not state.is_absent:
+    if not state.is_ours:
         what = f"stack {state.name!r} in account {place.account_id}, {place.region}, was not made by `cloudexec up`"
         raise SettingsError(what, remedy="name another one with --stack; it is left as it is")
-
-
-def _waited(place: Place, state: StackState, teller: Teller) -> StackState:
-    teller.say(f"Stack {state.name!r} is {state.status}: waiting for that to end; Ctrl-C changes nothing.")
-    follow(place, state.id, event_before_operation(place, state.id), teller.event)
-    return replace(look(place, state.id), name=state.name)
 
 
 def _check_at_rest(state: StackState, inside: Inside, *, force: bool) -> None:
@@ -132,7 +124,7 @@ def _remove_strays(place: Place, inside: Inside, teller: Teller) -> None:
 
 
 def _delete_definitions(place: Place, arns: Iterable[str]) -> None:
-    for few in _portions(arns, 10):
+    for few in portions(arns, 10):
         place.ask("ecs", "delete_task_definitions", {"taskDefinitions": few})
 
 
@@ -146,7 +138,9 @@ def _wait_for_tasks(place: Place, cluster: str, stopped: Sequence[str], teller: 
     """Also for those that were told to stop before: the cluster goes when all have ended, their network with them."""
     if stopped:
         teller.say(f"Stopping {len(stopped)} workers; they get up to two minutes.")
-    left, deadline_s = [*stopped, *_told_to_stop(place, cluster)], time.monotonic() + _STOPS_WITHIN_S
+    # ECS lists those that end or have ended, and forgets them after an hour.
+    left = [*stopped, *tasks_in(place, cluster, "STOPPED")]
+    deadline_s = time.monotonic() + _STOPS_WITHIN_S
     while left and time.monotonic() < deadline_s:
         said = place.ask("ecs", "describe_tasks", {"cluster": cluster, "tasks": left[:100]})
         ended = {task["taskArn"] for task in said.get("tasks") or () if task["lastStatus"] == "STOPPED"}
@@ -156,22 +150,10 @@ def _wait_for_tasks(place: Place, cluster: str, stopped: Sequence[str], teller: 
             time.sleep(1.0)
 
 
-def _told_to_stop(place: Place, cluster: str) -> list[str]:
-    """Tasks that end or have ended; ECS forgets them after an hour."""
-    if not cluster:
-        return []
-    try:
-        return list(place.pages("ecs", "list_tasks", {"cluster": cluster, "desiredStatus": "STOPPED"}, "taskArns"))
-    except AwsError as error:
-        if error.code == "ClusterNotFoundException":
-            return []
-        raise
-
-
 def _empty(place: Place, bucket: str, teller: Teller) -> None:
     """Remove every version of every object of this account's bucket."""
     n_removed = 0
-    for few in _portions(versions(place, bucket), _KEYS_AT_ONCE):
+    for few in portions(versions(place, bucket), _KEYS_AT_ONCE):
         # Only Key and VersionId may be said.
         keys = [{name: each[name] for name in ("Key", "VersionId") if name in each} for each in few]
         request = {
@@ -194,11 +176,6 @@ def _unless_gone(place: Place, service: str, operation: str, request: dict[str, 
     except AwsError as error:
         if error.code != code:
             raise
-
-
-def _portions(items: Any, size: int) -> Any:
-    rest = iter(items)
-    return iter(lambda: list(itertools.islice(rest, size)), [])
 
 
 # --- the stack ---
@@ -234,11 +211,9 @@ def _objects_in(inside: Inside) -> str:
     return f"{n} objects ({n_bytes / 1024**2:.1f} MB)"
 
 
-def _deleted(place: Place, state: StackState, teller: Teller, retained: list[str]) -> tuple[StackState, list[Event]]:
-    before = latest_event(place, state.id)
-    more: dict[str, Any] = {"RetainResources": retained} if retained else {}
-    place.ask("cloudformation", "delete_stack", {"StackName": state.id, **more})
-    return follow(place, state.id, before, teller.event)
+def _deleted(place: Place, state: StackState, teller: Teller, retained: list[str]) -> Ended:
+    more = {"RetainResources": retained} if retained else {}
+    return carry_out(place, state.id, "delete_stack", {"StackName": state.id, **more}, teller.event)
 
 
 def _failed(state: StackState, failures: Sequence[Event], events: Sequence[Event]) -> AwsError:

@@ -11,7 +11,7 @@ from typing import Final
 from cloudexec.errors import AwsError, SettingsError
 from cloudexec.infra.place import Place
 from cloudexec.infra.stack.events import Event, first_failure, plain_reason, remedy_of
-from cloudexec.infra.stack.follow import event_before_operation, follow, latest_event
+from cloudexec.infra.stack.follow import carry_out, wait
 from cloudexec.infra.stack.look import StackState, look
 from cloudexec.infra.stack.teller import Teller
 
@@ -29,8 +29,7 @@ def settled(place: Place, state: StackState, teller: Teller, *, is_dry: bool) ->
     for _ in range(_MOST_ROUNDS):
         if state.is_busy:
             teller.say(f"Stack {state.name!r} is {state.status}: waiting for it; Ctrl-C changes nothing.")
-            before = event_before_operation(place, state.id)
-            follow(place, state.id, before, teller.event)
+            wait(place, state.id, teller.event)
             state = look(place)
         elif state.status == "UPDATE_ROLLBACK_FAILED":
             _ask(teller, is_dry, f"Stack {state.name!r} could not be taken back ({state.reason}). Try that again?")
@@ -52,18 +51,14 @@ def _ask(teller: Teller, is_dry: bool, question: str) -> None:
 
 
 def _rolled_on(place: Place, state: StackState, teller: Teller) -> StackState:
-    before = latest_event(place, state.id)
-    place.ask("cloudformation", "continue_update_rollback", {"StackName": state.id})
-    now, events = follow(place, state.id, before, teller.event)
+    now, events = carry_out(place, state.id, "continue_update_rollback", {"StackName": state.id}, teller.event)
     if now.status != "UPDATE_ROLLBACK_COMPLETE":
         raise failure(now, events, "could not be taken back")
-    return now
+    return look(place)
 
 
 def _removed(place: Place, state: StackState, teller: Teller) -> StackState:
-    before = latest_event(place, state.id)
-    place.ask("cloudformation", "delete_stack", {"StackName": state.id})
-    now, events = follow(place, state.id, before, teller.event)
+    now, events = carry_out(place, state.id, "delete_stack", {"StackName": state.id}, teller.event)
     if now.status != "DELETE_COMPLETE":
         raise failure(now, events, "could not be removed")
     return look(place)

@@ -63,9 +63,8 @@ def order_of(wish: Wish, options: StackOptions, before: CodeRecord | None, arch:
 
 def needs_bundle(options: StackOptions, parameters: Mapping[str, str]) -> bool:
     """Whether any part has no image of its own. parameters: as they will be."""
-    return (options.ecs and not parameters.get("WorkerImage")) or (
-        options.function and not parameters.get("FunctionImage")
-    )
+    is_for_worker = options.ecs and not parameters.get("WorkerImage")
+    return is_for_worker or needs_bundle_for_function(options, parameters)
 
 
 def needs_bundle_for_function(options: StackOptions, parameters: Mapping[str, str]) -> bool:
@@ -116,10 +115,6 @@ def parameters_of(template: Mapping[str, Any], own: Mapping[str, str], state: St
 
 def values_of(template: Mapping[str, Any], parameters: Mapping[str, str | None], state: StackState) -> dict[str, str]:
     """What all parameters will be."""
-    values = {}
-    for name, about in template["Parameters"].items():
-        value = parameters.get(name)
-        values[name] = str(about.get("Default", "")) if value is None and name not in parameters else value
-        if values[name] is None:
-            values[name] = state.parameters.get(name, "")
-    return {name: str(value) for name, value in values.items()}
+    defaults = {name: str(about.get("Default", "")) for name, about in template["Parameters"].items()}
+    said = {name: state.parameters.get(name, "") if value is None else value for name, value in parameters.items()}
+    return defaults | said
