@@ -376,6 +376,8 @@ def test_clean_removes_what_a_dead_run_has_left_and_nothing_else(told, program, 
     assert run_id not in runkeys.known()
     for url in foreign:
         sqs.delete_queue(QueueUrl=url)
+    for key in strangers:
+        s3.delete_object(Bucket=bucket, Key=key)
 
 
 def test_by_default_clean_leaves_the_remains_of_the_last_week(told, settings, aws):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloudexec.errors import AccessDenied, AwsError
-from cloudexec.infra.doctor.findings import Finding, failed, of_error, ok, unknown, warning
+from cloudexec.infra.doctor.findings import Finding, failed, is_denial, of_error, ok, unknown, warning
 from cloudexec.infra.doctor.scene import Scene
 
 SUBJECT: Final = "bucket"
@@ -71,7 +71,7 @@ def _header_region(head: Mapping[str, Any]) -> str:
 
 def _own_buckets(scene: Scene, error: AwsError) -> frozenset[str] | None:
     """The account's buckets, if they tell something about this refusal and may be listed."""
-    if not isinstance(error, AccessDenied) and error.code != "403":
+    if not is_denial(error):
         return None
     try:
         return frozenset(one["Name"] for one in scene.ask("s3", "list_buckets").get("Buckets") or [])
@@ -146,7 +146,7 @@ def judge_refusal(name: str, account: str, error: AwsError, own: frozenset[str] 
     """Why it cannot be looked at. own: the account's buckets, None if nobody could list them. Pure."""
     if error.code in _ABSENT:
         return failed(SUBJECT, f"there is no bucket {name}", "correct bucket=, or make it: cloudexec up", code="404")
-    if not isinstance(error, AccessDenied) and error.code != "403":
+    if not is_denial(error):
         return of_error(SUBJECT, f"bucket {name}", error)
     if own is not None and name not in own:
         text = f"bucket {name} belongs to another account than {account}: nothing is sent there"

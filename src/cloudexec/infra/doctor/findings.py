@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from cloudexec.errors import AccessDenied, CloudexecError, SettingsError, Throttled
+from cloudexec.errors import AccessDenied, AwsError, CloudexecError, SettingsError, Throttled
 
 LOOK_REMEDY: Final = "nothing need be wrong; whoever has the rights of `cloudexec policy setup` can look"
 
@@ -91,6 +91,11 @@ def of_error(subject: str, what: str, error: CloudexecError) -> Finding:
         return unknown(subject, f"could not look at {what}: {said}", "repeat it in a minute", code=error.code)
     text = said if isinstance(error, SettingsError) else f"{what}: {said}"
     return failed(subject, text, error.remedy, error=type(error).__name__)
+
+
+def is_denial(error: AwsError) -> bool:
+    """Whether these credentials may not; what answers HEAD has no body, and so no code but its status."""
+    return isinstance(error, AccessDenied) or error.code == "403"
 
 
 def action_of(what: str) -> str:

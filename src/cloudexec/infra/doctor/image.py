@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from cloudexec.errors import AccessDenied, AwsError, CloudexecError
+from cloudexec.errors import AwsError, CloudexecError
 from cloudexec.infra.bundle.words import VARIABLE
-from cloudexec.infra.doctor.findings import Finding, detail, failed, of_error, ok, unknown, warning
+from cloudexec.infra.doctor.findings import Finding, detail, failed, is_denial, of_error, ok, unknown, warning
 from cloudexec.infra.doctor.scene import Scene
 from cloudexec.infra.doctor.software import installed, numbers
 from cloudexec.infra.stack.code import fetch_record
@@ -158,7 +158,7 @@ def judge_bundle_refusal(address: str, error: AwsError) -> Finding:
     if error.code in ("404", "NoSuchKey", "NoSuchBucket"):
         text = f"the bundle {address} is not there: workers cannot start"
         return failed(SUBJECT, text, "cloudexec up uploads it again")
-    if isinstance(error, AccessDenied) or error.code == "403":
+    if is_denial(error):
         return unknown(SUBJECT, f"could not look at the bundle {address}: only workers may read it")
     return of_error(SUBJECT, f"bundle {address}", error)
 
