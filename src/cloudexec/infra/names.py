@@ -6,7 +6,7 @@ Called by: permissions, template, stack, doctor, cli/policy.py.   Calls: nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from cloudexec.errors import SettingsError
@@ -37,13 +37,11 @@ class Names:
     repository: str
     build: str
     prefix: str = PREFIX
-    extra: Mapping[str, str] = field(default_factory=dict)
 
     def put_into(self, pattern: str) -> str:
         """The pattern with its `{name}`s replaced."""
         for each in fields(self):
-            if each.name != "extra":
-                pattern = pattern.replace(f"{{{each.name}}}", getattr(self, each.name))
+            pattern = pattern.replace(f"{{{each.name}}}", getattr(self, each.name))
         return pattern
 
 

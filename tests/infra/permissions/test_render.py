@@ -22,7 +22,7 @@ stacks = st.from_regex(r"[a-zA-Z][a-zA-Z0-9-]{0,60}", fullmatch=True)
 @given(stack=stacks, who=st.sampled_from(Who), parts=st.sets(st.sampled_from(Part)))
 def test_policies_are_whole_and_each_fits_into_a_managed_one(stack, who, parts):
     names = concrete(account="123456789012", region="ap-southeast-2", stack=stack)
-    several = render.policies(who, names, parts)
+    several = render.cut(render.policy(who, names, parts))
     together = [statement for each in several for statement in each["Statement"]]
     assert together == render.policy(who, names, parts)["Statement"]
     assert all(render.characters(each) <= render.MANAGED_CHARACTERS for each in several)
@@ -33,8 +33,8 @@ def test_what_roles_carry_inside_them_fits_and_clients_need_one_policy_alone():
     for who in (Who.TASK, Who.FUNCTION, Who.EXECUTION, Who.BUILD):
         assert render.characters(render.policy(who, LONGEST)) <= render.ROLE_CHARACTERS
     for who in (Who.CLIENT, Who.TASK, Who.FUNCTION, Who.EXECUTION, Who.JOBS, Who.BUILD):
-        assert len(render.policies(who, LONGEST)) == 1
-    assert len(render.policies(Who.SETUP, LONGEST)) <= 3
+        assert len(render.cut(render.policy(who, LONGEST))) == 1
+    assert len(render.cut(render.policy(Who.SETUP, LONGEST))) <= 3
     for who in (Who.JOBS, Who.TASK, Who.FUNCTION):
         assert render.characters(render.policy(who, NAMES)) <= render.USER_CHARACTERS
 

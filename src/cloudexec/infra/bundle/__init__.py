@@ -3,5 +3,5 @@
     build.py   makes it, of   sources.py   this installation's own, and   packages.py   wheels for Linux
     boot.py    fetches it, in a container          words.py   what both sides call it
 
-Called by: stack, template, cli/up.py.
+Called by: stack, template, cli/up.py, doctor.
 """

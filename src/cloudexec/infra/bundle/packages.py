@@ -1,6 +1,7 @@
 """Fetch wheels for another machine: Linux of a given architecture, with a given Python.
 
-Called by: build.py.   Calls: pip of this interpreter or uv, as a process; their settings (index, proxy) hold.
+Called by: build.py; cli/up.py, for what may be chosen.
+Calls:     pip of this interpreter or uv, as a process; their settings (index, proxy) hold.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the bundle is called where a container is told of it.
 
-Called by: template/ecs.py, tests.   Calls: boot.py, for its text.
+Called by: template/ecs.py, stack/code.py, doctor, tests.   Calls: boot.py, for its text.
 """
 
 from __future__ import annotations

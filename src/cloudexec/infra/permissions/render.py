@@ -32,13 +32,8 @@ def policy(who: Who, names: Names, parts: Iterable[Part] = tuple(Part)) -> Docum
     return {"Version": VERSION, "Statement": [statement(grant, names) for grant in grants_of(who, parts)]}
 
 
-def policies(who: Who, names: Names, parts: Iterable[Part] = tuple(Part)) -> list[Document]:
-    """The same as policies that IAM takes as managed ones: several, if one would be too long; statements stay whole."""
-    return cut(policy(who, names, parts))
-
-
 def cut(document: Document) -> list[Document]:
-    """One policy as several that are not too long."""
+    """The same as policies that IAM takes as managed ones: several, if one would be too long; statements stay whole."""
     found: list[Document] = []
     for each in document["Statement"]:
         longer = {"Version": VERSION, "Statement": [*(found[-1]["Statement"] if found else []), each]}

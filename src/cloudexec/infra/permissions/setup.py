@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cloudexec.infra.permissions.rows import Grant, Part, Who
+from cloudexec.infra.permissions.rows import Condition, Grant, Part, Who
 
 _STACK: Final = "CloudFormation asks, in the name of whoever changes the stack"
 _BUCKET: Final = "arn:{partition}:s3:::{bucket}"
@@ -25,10 +25,12 @@ _BY_STACKS: Final = {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformati
 _OF_THE_STACK: Final = {"StringEquals": {"aws:ResourceTag/aws:cloudformation:stack-name": "{stack}"}}
 
 
-def _handled(part: Part, why: str, actions: tuple[str, ...], on: tuple[str, ...] = ("*",), **more: object) -> Grant:
+def _handled(
+    part: Part, why: str, actions: tuple[str, ...], on: tuple[str, ...] = ("*",), when: Condition | None = None
+) -> Grant:
     """What CloudFormation does with a kind of resource."""
     indirect = dict.fromkeys(actions, _STACK)
-    return Grant(who=Who.SETUP, part=part, why=why, actions=actions, on=on, indirect=indirect, **more)  # type: ignore[arg-type]  # `when` alone
+    return Grant(who=Who.SETUP, part=part, why=why, actions=actions, on=on, when=when or {}, indirect=indirect)
 
 
 def _passed(part: Part, service: str, *roles: str) -> Grant:

@@ -12,7 +12,7 @@ from cloudexec.infra.names import in_template
 from cloudexec.infra.permissions.grants import Part, Who
 from cloudexec.infra.permissions.render import in_cloudformation, policy
 from cloudexec.infra.template import awslambda, ecs, images, network, storage
-from cloudexec.infra.template.options import OPTIONS_KEY, Shape, StackOptions, parameter, ref, resource
+from cloudexec.infra.template.options import OPTIONS_KEY, Shape, StackOptions, att, parameter, ref, resource
 
 CAPABILITIES: Final = ("CAPABILITY_IAM",)  # no role has a name of its own
 
@@ -40,7 +40,7 @@ def template(options: StackOptions) -> Shape:
         "Description": "What cloudexec runs in; it costs nothing while nothing runs",
         "Metadata": {OPTIONS_KEY: options.as_metadata()},
         "Parameters": parameters,
-        "Conditions": {name: each for name, each in conditions.items() if _is_used(name, conditions, resources)},
+        "Conditions": conditions,
         "Resources": resources,
         "Outputs": _outputs(options),
     }
@@ -65,18 +65,12 @@ def _client_policy(options: StackOptions) -> Shape:
     return resource("AWS::IAM::ManagedPolicy", properties)
 
 
-def _is_used(condition: str, conditions: Shape, resources: Shape) -> bool:
-    """Whether anything asks for a condition; cfn-lint and readers want none that nothing asks for."""
-    text = json.dumps([resources, conditions])
-    return f'"{condition}"' in text.replace(f'"{condition}": ', "")
-
-
 def _outputs(options: StackOptions) -> Shape:
     outputs: dict[str, Any] = {
         "Bucket": {"Value": ref("Bucket")},
         "Log": {"Value": ref("Log")},
         "ClientPolicy": {"Value": ref("ClientPolicy"), "Description": "Attach it to whoever creates executors"},
-        "Repository": {"Value": {"Fn::GetAtt": ["Repository", "RepositoryUri"]}},
+        "Repository": {"Value": att("Repository", "RepositoryUri")},
     }
     if options.ecs:
         outputs |= {

@@ -1,19 +1,19 @@
 """Cluster, worker and roles for ECSExecutor.
 
-Called by: build.py.   Calls: bundle/boot.py, for its text.   Pure.
+Called by: build.py.   Calls: bundle/words.py, for the entry point.   Pure.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from cloudexec.backends.ecs.requests import STOP_TIMEOUT_S
 from cloudexec.infra.bundle.words import ENTRY_POINT, VARIABLE
 from cloudexec.infra.names import in_template
 from cloudexec.infra.permissions.grants import Who
 from cloudexec.infra.permissions.render import in_cloudformation, policy
 from cloudexec.infra.template.options import Shape, StackOptions, att, parameter, ref, resource, role, sub
 
-STOP_TIMEOUT_S: Final = 120  # as long as a Spot warning
 USER: Final = "10001"
 
 

@@ -1,6 +1,6 @@
 """What may be chosen of the stack, and the words of a template.
 
-Called by: all of template, stack, cli/up.py.   Calls: nothing; pure.
+Called by: all of template, stack, doctor.   Calls: nothing; pure.
 """
 
 from __future__ import annotations
