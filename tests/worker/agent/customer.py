@@ -152,6 +152,11 @@ class Customer:
         """Put anything into the work queue."""
         self._sqs.send_message(QueueUrl=self.work_queue, MessageBody=text)
 
+    def lose_once(self) -> None:
+        """Take the message that waits and let it come again, as a worker that dies does."""
+        reply = self._sqs.receive_message(QueueUrl=self.work_queue, VisibilityTimeout=0)
+        assert len(reply["Messages"]) == 1
+
     def control(self, *, seal: Seal | None = None, **fields: Any) -> None:
         """Write the control object."""
         body = encode_control(Control(**{"number": 1, "client": "c", **fields}))

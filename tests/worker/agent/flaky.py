@@ -26,7 +26,7 @@ class FlakyFront(ThreadingHTTPServer):
         self.throttled = 0
         self.lost = 0.0
         self.n_lost = 0
-        self.answered: list[str] = []  # "METHOD path" of requests that got what is behind
+        self.answered: list[str] = []  # "METHOD path" of requests that got what is behind, and SQS's operation
         self.chance = random.Random(seed)
 
     @property
@@ -56,8 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         headers = {name: value for name, value in reply.getheaders() if name.lower() not in _PASSED_ON}
+        operation = self.headers.get("x-amz-target", "").rpartition(".")[2]
+        self.server.answered.append(f"{self.command} {self.path} {operation}".rstrip())
         self._answer(reply.status, headers, content)
-        self.server.answered.append(f"{self.command} {self.path}")
 
     do_GET = do_POST = do_PUT = do_HEAD = _carry
 

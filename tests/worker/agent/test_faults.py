@@ -102,15 +102,26 @@ def test_what_a_worker_had_that_was_killed_comes_again_singly(customer, tmp_path
     customer.until(lambda: customer.n_messages() == (0, 0))
 
 
+def test_a_message_is_removed_before_any_of_its_calls_is_taken_singly(customer, flaky):
+    numbers = customer.send(customer.call(calls.double, 1), customer.call(calls.double, 2))
+    customer.lose_once()
+    customer.start(env={"AWS_ENDPOINT_URL": flaky.url})
+    assert customer.values(*numbers) == [2, 4]
+    customer.until(lambda: customer.n_messages() == (0, 0))
+    said = [words.rpartition(" ")[2] for words in flaky.answered]
+    moves = [word for word in said if word in ("ReceiveMessage", "DeleteMessageBatch")]
+    assert moves[:3] == ["ReceiveMessage", "DeleteMessageBatch", "ReceiveMessage"]
+
+
 def test_a_call_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(customer, tmp_path):
     diary = tmp_path / "diary"
     guilty, other = customer.call(deeds.kill_agent, os.fspath(diary)), customer.call(calls.double, 2)
     customer.send(guilty, other)
-    workers = [customer.start(visibility_s=1, most_receives=2)]
+    workers = [customer.start(visibility_s=2, most_receives=2)]
 
     def both_are_over():
         if workers[-1].process.poll() is not None:
-            workers.append(customer.start(visibility_s=1, most_receives=2))
+            workers.append(customer.start(visibility_s=2, most_receives=2))
         return {guilty.number, other.number} <= customer.outcomes().keys()
 
     customer.until(both_are_over)
@@ -152,7 +163,7 @@ def test_what_is_not_signed_is_never_unpickled_and_removed_in_the_end(customer, 
     diary = tmp_path / "diary"
     customer.send(customer.call(deeds.note, os.fspath(diary), "ran"), seal=Seal(new_key()))
     customer.send_text("not even base64!")
-    worker = customer.start(visibility_s=1, most_receives=2)
+    worker = customer.start(visibility_s=2, most_receives=2)
     customer.until(lambda: customer.n_messages() == (0, 0))
     assert not diary.exists()
     assert "not signed" in worker.log

@@ -156,7 +156,7 @@ class Agent:
                 times.append(self._control_s)
             if not self._draining:
                 times.append(self._started_s + self._settings.lifetime_s)
-                times.append(self._receive_s if self._books.room and not self._receiver.n_open else NEVER)
+                times.append(self._receive_s if self._may_receive else NEVER)
             if self._books.is_empty and not self._receiver.n_open:
                 times.append(self._busy_s + self._settings.idle_s)
         return min(times)
@@ -174,11 +174,15 @@ class Agent:
 
     # --- messages in ---
 
+    @property
+    def _may_receive(self) -> bool:
+        return bool(self._books.room) and not self._receiver.n_open and not self._post.is_dividing
+
     def _receive(self, now_s: float) -> None:
         """Wait for as many messages as there are free slots."""
-        room = min(_IN_ONE, self._books.room)
-        if not room or self._receiver.n_open or self._draining or now_s < self._receive_s:
+        if not self._may_receive or self._draining or now_s < self._receive_s:
             return
+        room = min(_IN_ONE, self._books.room)
         left_s = min(self._busy_s + self._settings.idle_s, self._started_s + self._settings.lifetime_s) - now_s
         wait_s = max(1, min(sqs.LONGEST_WAIT_S, ceil(left_s)))  # a poll that is cut off may swallow a message
         visibility_s = ceil(self._settings.visibility_s)

@@ -2,7 +2,7 @@
 
 Called by: agent.py.   Calls: couriers.py; books.py and reporter.py, which it shares with its neighbours.
 A message is deleted after the report with the end of its last call has been accepted, or after its last call has been
-put back. Nothing here waits: answers come through the inbox.
+put back. Nothing here waits: answers come through the inbox; but while `is_dividing`, the agent takes nothing new.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Post:
         self._delete_s = NEVER
         self._told_s = time.monotonic()
         self._n_putting_back = 0
+        self._divided: set[str] = set()  # receipts of messages whose calls are in the queue anew
         self.is_ending = False
         self.client_gone = ""
 
@@ -54,6 +55,12 @@ class Post:
     def has_put_back(self) -> bool:
         """Whether all that was to go back into the queue is there."""
         return not self._n_putting_back
+
+    @property
+    def is_dividing(self) -> bool:
+        """Whether calls may be in the queue twice, alone and in their old message. Were the one that kills workers
+        taken alone now, the old message would come again, and its other calls be given up with that one."""
+        return bool(self._n_putting_back or self._divided)
 
     @property
     def is_done(self) -> bool:
@@ -137,6 +144,7 @@ class Post:
             self._delete_s = NEVER
 
     def _deleted(self, receipts: list[str], answer: list[sqs.EntryFailure] | AwsError) -> None:
+        self._divided.difference_update(receipts)
         if not isinstance(answer, AwsError):
             self.delete_soon([receipts[failure.index] for failure in answer if not failure.is_our_fault])
 
@@ -173,7 +181,11 @@ class Post:
         for index, item in enumerate(group):
             if index not in failed:
                 self._reporter.requeued(item.attempts)
-                self.delete_soon([work.receipt for work in self._books.settle(item.works)])
+                divided = [work.receipt for work in self._books.settle(item.works)]
+                self._divided.update(divided)
+                self.delete_soon(divided)
+        if self._divided:
+            self._delete_s = time.monotonic()
         self.put_back([group[index] for index, failure in failed.items() if not failure.is_our_fault])
 
 
