@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import random
 import socket
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,7 +17,8 @@ _PASSED_ON = ("content-length", "connection", "transfer-encoding", "keep-alive")
 
 
 class FlakyFront(ThreadingHTTPServer):
-    """`throttled`: how many requests more are refused. `lost`: the share of answers that never arrive."""
+    """`throttled`: how many requests more are refused. `lost`: the share of answers that never arrive. `late_s`: how long
+    answers of one of SQS's operations take."""
 
     daemon_threads = True
 
@@ -25,6 +27,7 @@ class FlakyFront(ThreadingHTTPServer):
         self.behind = behind.removeprefix("http://")
         self.throttled = 0
         self.lost = 0.0
+        self.late_s: dict[str, float] = {}
         self.n_lost = 0
         self.answered: list[str] = []  # "METHOD path" of requests that got what is behind, and SQS's operation
         self.chance = random.Random(seed)
@@ -58,6 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in reply.getheaders() if name.lower() not in _PASSED_ON}
         operation = self.headers.get("x-amz-target", "").rpartition(".")[2]
         self.server.answered.append(f"{self.command} {self.path} {operation}".rstrip())
+        time.sleep(self.server.late_s.get(operation, 0.0))
         self._answer(reply.status, headers, content)
 
     do_GET = do_POST = do_PUT = do_HEAD = _carry

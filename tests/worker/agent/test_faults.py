@@ -8,6 +8,7 @@ import signal
 from cloudexec.errors import WorkerLost
 from cloudexec.wire.control import DownCause
 from cloudexec.wire.envelope import Seal, new_key
+from cloudexec.worker.agent.slots import LATE_S
 from tests.contract import calls
 from tests.contract.events import eventually
 from tests.worker.agent import deeds
@@ -54,6 +55,16 @@ def test_a_call_that_runs_too_long_is_killed(customer):
     (number,) = customer.send(customer.call(calls.sleep, 60.0, timeout_s=0.5))
     (stop,) = customer.until(customer.lanes_down)
     assert (stop.why, stop.killed_call) == (DownCause.TIMEOUT, number)
+
+
+def test_the_end_of_a_slot_is_told_with_the_calls_that_go_back_into_the_queue(customer, flaky):
+    customer.start(n_slots=1, beat_every_s=60.0, env={"AWS_ENDPOINT_URL": flaky.url})
+    slow = customer.call(calls.sleep, 60.0, timeout_s=LATE_S + 0.5)
+    customer.until(customer.lanes_up)
+    flaky.late_s["SendMessageBatch"] = 1.0  # the slot ends while the others are on their way
+    _, *behind = customer.send(slow, customer.call(calls.double, 1), customer.call(calls.double, 2))
+    customer.until(customer.lanes_down)
+    assert sorted(number for report in customer.reports for number, _ in report.requeued) == behind
 
 
 def test_a_running_call_is_stopped_on_order_and_a_waiting_one_dropped(customer, tmp_path):

@@ -89,9 +89,10 @@ class Post:
 
     @property
     def _may_report(self) -> bool:
-        """Whether the last report has been answered. A slot's end is told together with the slot that has its calls
-        now: else the client would think that they ended with it."""
-        return not self._sender.n_open and (self.is_ending or not self._books.is_homeless)
+        """Whether the last report has been answered. A slot's end is told together with where its calls are now, in
+        another slot or in the queue: else the client would think that they ended with it."""
+        is_settled = self.has_put_back and not self._books.is_homeless
+        return not self._sender.n_open and (self.is_ending or is_settled)
 
     def _report(self, now_s: float) -> None:
         reporter, books = self._reporter, self._books
