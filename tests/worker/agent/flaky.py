@@ -17,8 +17,8 @@ _PASSED_ON = ("content-length", "connection", "transfer-encoding", "keep-alive")
 
 
 class FlakyFront(ThreadingHTTPServer):
-    """`throttled`: how many requests more are refused. `lost`: the share of answers that never arrive. `late_s`: how long
-    answers of one of SQS's operations take."""
+    """`throttled`: how many requests more are refused. `lost`: the share of answers that never arrive. `late_s`: by
+    operation of SQS, how long its answers take."""
 
     daemon_threads = True
 
