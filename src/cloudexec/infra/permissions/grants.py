@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cloudexec.infra.permissions.rows import Condition, Grant, Part, Who
+from cloudexec.infra.permissions.rows import BY_PROTOCOL, PULLS, PUSHES, Condition, Grant, Part, Who
 from cloudexec.infra.permissions.setup import SETUP
 
 __all__ = ["GRANTS", "Grant", "Part", "Who"]
@@ -23,6 +23,13 @@ _PASSED: Final = "part of the request that hands the role over"
 def _listing(*below: str) -> Condition:
     """What may be listed; and S3 asks for this right, without any prefix, when a key is not there: 404 or 403?"""
     return {"StringLikeIfExists": {"s3:prefix": tuple(f"{{prefix}}/{each}" for each in below)}}
+
+
+def _log(who: Who, part: Part, why: str, *, written: str) -> Grant:
+    """The log of what a service runs; `written`: by whom."""
+    actions = ("logs:CreateLogStream", "logs:PutLogEvents")
+    indirect = dict.fromkeys(actions, written)
+    return Grant(who=who, part=part, why=why, actions=actions, on=("{log_group}:*",), indirect=indirect)
 
 
 _CLIENT: Final = (
@@ -202,14 +209,7 @@ _TASK: Final = (
 )
 
 _FUNCTION: Final = (
-    Grant(
-        who=Who.FUNCTION,
-        part=Part.LAMBDA,
-        why="its log",
-        actions=("logs:CreateLogStream", "logs:PutLogEvents"),
-        on=("{log_group}:*",),
-        indirect={"logs:CreateLogStream": "Lambda itself writes", "logs:PutLogEvents": "Lambda itself writes"},
-    ),
+    _log(Who.FUNCTION, Part.LAMBDA, "its log", written="Lambda itself writes"),
     Grant(
         who=Who.FUNCTION,
         part=Part.LAMBDA,
@@ -253,20 +253,11 @@ _EXECUTION: Final = (
         who=Who.EXECUTION,
         part=Part.ECS,
         why="to pull the image",
-        actions=("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"),
+        actions=PULLS,
         on=("{repository}",),
-        indirect=dict.fromkeys(
-            ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"), "ECS itself asks"
-        ),
+        indirect=dict.fromkeys(PULLS, "ECS itself asks"),
     ),
-    Grant(
-        who=Who.EXECUTION,
-        part=Part.ECS,
-        why="to write the workers' log",
-        actions=("logs:CreateLogStream", "logs:PutLogEvents"),
-        on=("{log_group}:*",),
-        indirect={"logs:CreateLogStream": "ECS itself writes", "logs:PutLogEvents": "ECS itself writes"},
-    ),
+    _log(Who.EXECUTION, Part.ECS, "to write the workers' log", written="ECS itself writes"),
 )
 
 _JOBS: Final = (
@@ -306,28 +297,9 @@ _BUILD: Final = (
         who=Who.BUILD,
         part=Part.IMAGES,
         why="to push the image",
-        actions=(
-            "ecr:BatchCheckLayerAvailability",
-            "ecr:BatchGetImage",
-            "ecr:CompleteLayerUpload",
-            "ecr:GetDownloadUrlForLayer",
-            "ecr:InitiateLayerUpload",
-            "ecr:PutImage",
-            "ecr:UploadLayerPart",
-        ),
+        actions=PUSHES,
         on=("{repository}",),
-        indirect=dict.fromkeys(
-            (
-                "ecr:BatchCheckLayerAvailability",
-                "ecr:BatchGetImage",
-                "ecr:CompleteLayerUpload",
-                "ecr:GetDownloadUrlForLayer",
-                "ecr:InitiateLayerUpload",
-                "ecr:PutImage",
-                "ecr:UploadLayerPart",
-            ),
-            "the registry's own protocol",
-        ),
+        indirect=BY_PROTOCOL,
     ),
     Grant(
         who=Who.BUILD,
@@ -337,14 +309,7 @@ _BUILD: Final = (
         on=("arn:{partition}:s3:::{bucket}/builds/*",),
         indirect=dict.fromkeys(("s3:GetObject", "s3:GetObjectVersion"), "CodeBuild itself fetches it"),
     ),
-    Grant(
-        who=Who.BUILD,
-        part=Part.IMAGES,
-        why="its log",
-        actions=("logs:CreateLogStream", "logs:PutLogEvents"),
-        on=("{log_group}:*",),
-        indirect={"logs:CreateLogStream": "CodeBuild writes", "logs:PutLogEvents": "CodeBuild writes"},
-    ),
+    _log(Who.BUILD, Part.IMAGES, "its log", written="CodeBuild writes"),
 )
 
 GRANTS: Final[tuple[Grant, ...]] = (*_CLIENT, *_TASK, *_FUNCTION, *SETUP, *_EXECUTION, *_JOBS, *_BUILD)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 
 class Who(str, Enum):
@@ -31,6 +32,19 @@ class Part(str, Enum):
     IMAGES = "images"
     NETWORK = "network"
 
+
+# What images need of a registry, whoever moves them.
+PULLS: Final = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
+PUSHES: Final = (
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+)
+BY_PROTOCOL: Final = dict.fromkeys(PUSHES, "the registry's own protocol")
 
 Condition = Mapping[str, Mapping[str, "str | tuple[str, ...]"]]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cloudexec.infra.permissions.rows import Condition, Grant, Part, Who
+from cloudexec.infra.permissions.rows import BY_PROTOCOL, PUSHES, Condition, Grant, Part, Who
 
 _STACK: Final = "CloudFormation asks, in the name of whoever changes the stack"
 _BUCKET: Final = "arn:{partition}:s3:::{bucket}"
@@ -186,30 +186,9 @@ _ASKED: Final = (
         who=Who.SETUP,
         part=Part.IMAGES,
         why="to push images, and to look at them",
-        actions=(
-            "ecr:BatchCheckLayerAvailability",
-            "ecr:BatchGetImage",
-            "ecr:CompleteLayerUpload",
-            "ecr:DescribeImages",
-            "ecr:GetDownloadUrlForLayer",
-            "ecr:InitiateLayerUpload",
-            "ecr:ListImages",
-            "ecr:PutImage",
-            "ecr:UploadLayerPart",
-        ),
+        actions=tuple(sorted((*PUSHES, "ecr:DescribeImages", "ecr:ListImages"))),
         on=("{repository}",),
-        indirect=dict.fromkeys(
-            (
-                "ecr:BatchCheckLayerAvailability",
-                "ecr:BatchGetImage",
-                "ecr:CompleteLayerUpload",
-                "ecr:GetDownloadUrlForLayer",
-                "ecr:InitiateLayerUpload",
-                "ecr:PutImage",
-                "ecr:UploadLayerPart",
-            ),
-            "the registry's own protocol",
-        ),
+        indirect=BY_PROTOCOL,
     ),
     Grant(
         who=Who.SETUP,
