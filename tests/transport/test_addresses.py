@@ -121,11 +121,15 @@ class Silent(ThreadPoolExecutor):
         return Future()
 
 
-def test_closing_the_client_ends_a_lookup(serve):
+@pytest.mark.parametrize("n_turns", [*range(6), 100])
+def test_closing_the_client_ends_a_lookup_and_begins_none(serve, n_turns):
+    """n_turns: of the loop, between a call and the end: some end it on the way to its lookup."""
+
     async def close():
         client = AsyncClient(account_of(serve(answer())))
         parked = asyncio.create_task(client.call(INVOKE))
-        await asyncio.sleep(0.02)
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
         await client.aclose()
         with pytest.raises(ConnectionLost, match="closed"):
             await asyncio.wait_for(parked, 2)

@@ -24,6 +24,7 @@ class Addresses:
     def __init__(self) -> None:
         self._lookups: dict[tuple[str, int], tuple[float, _Lookup]] = {}
         self._turns = count()
+        self._is_closed = False
 
     async def of(self, host: str, port: int) -> list[str]:
         """All addresses, the one to try first in front. Errors: OSError."""
@@ -43,11 +44,14 @@ class Addresses:
         return addresses[first:] + addresses[:first]
 
     def close(self) -> None:
-        """End lookups that are under way."""
+        """End lookups that are under way; no other will begin."""
+        self._is_closed = True
         for _, lookup in self._lookups.values():
             lookup.cancel()
 
     def _begin(self, host: str, port: int) -> _Lookup:
+        if self._is_closed:
+            raise OSError("the client was closed")
         loop = asyncio.get_running_loop()
         lookup: _Lookup = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         lookup.add_done_callback(_has_failed)  # somebody has to look at its exception, even if all waiters are gone
