@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
+from math import inf
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from cloudexec.errors import ExecutorForked
@@ -21,6 +23,9 @@ T = TypeVar("T")
 PENDING: Final = "PENDING"
 FINISHED: Final = "FINISHED"
 _OVER: Final = ("CANCELLED", "CANCELLED_AND_NOTIFIED", FINISHED)
+# A signal that comes just before its thread waits for a lock, or to another thread, does not end that wait: Python sees
+# it afterwards. So no wait of a caller is longer than this, and no Ctrl-C is lost.
+SIGNALS_WITHIN_S: Final = 1.0
 _MAKING: Final = threading.Lock()  # guards `_made_condition` of all futures; held for a microsecond
 
 
@@ -177,7 +182,8 @@ class Future(StandardFuture[T]):
                 self._warn()
             return self._result  # type: ignore[no-any-return]  # it came from the call
         self._check_not_forked()
-        value = super().result(timeout)
+        self._wait(timeout)
+        value = super().result(0)
         if self._story is not None and self._story[5]:
             self._warn()
         return value
@@ -185,7 +191,15 @@ class Future(StandardFuture[T]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """See concurrent.futures.Future.exception."""
         self._check_not_forked()
-        return super().exception(timeout)
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        """Until it is done, or that many seconds are over."""
+        end_s = time.monotonic() + timeout if timeout is not None else inf
+        with self._condition:
+            while not self.done() and (left_s := end_s - time.monotonic()) > 0:
+                self._condition.wait(min(left_s, SIGNALS_WITHIN_S))
 
     def __reduce__(self) -> str:
         raise TypeError("a future belongs to its executor's process and cannot be pickled; pickle its result()")

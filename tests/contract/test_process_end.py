@@ -174,6 +174,24 @@ def test_ctrl_c_ends_everything_within_seconds_while_it_is(start_script, kind, c
     eventually(lambda: not any(kind.works(pid) for pid in pids))
 
 
+@pytest.mark.parametrize(
+    "wait", ["ex.submit(busy).result()", "ex.submit(busy).exception(600)", "next(ex.map(busy, [600]))"]
+)
+def test_a_ctrl_c_that_the_waiting_thread_does_not_notice_is_not_lost(start_script, wait):
+    """The same happens to one that comes between Python's last look and the system's wait."""
+    script = start_script(
+        SAY_PIDS
+        + f"""
+import signal, threading
+with NewExecutor(1) as ex:
+    threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+    {wait}
+"""
+    )
+    _, _, errors = script.end()
+    assert "KeyboardInterrupt" in errors
+
+
 def test_ctrl_c_ends_everything_when_it_strikes_just_after_the_script_s_last_line(start_script, kind):
     script = start_script(
         SAY_PIDS

@@ -11,10 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
+from math import inf
 from typing import Any, Final, TypeVar
 
 from cloudexec.backends.protocol import OutboundCall
 from cloudexec.errors import CloudexecError
+from cloudexec.future import SIGNALS_WITHIN_S
 from cloudexec.serialization import warned
 
 T = TypeVar("T")
@@ -65,10 +67,10 @@ class Harvest:
         self._arrived.clear()
         self._wanted = number
         while number not in self._ends:
-            wait_s = None if deadline_s is None else deadline_s - time.monotonic()
-            if wait_s is not None and wait_s <= 0:
+            left_s = inf if deadline_s is None else deadline_s - time.monotonic()
+            if left_s <= 0:
                 raise _timeout_error()
-            self._arrived.wait(wait_s)
+            self._arrived.wait(min(left_s, SIGNALS_WITHIN_S))
         self._wanted = -1
         return self._ends.pop(number)
 
