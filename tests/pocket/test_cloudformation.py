@@ -9,6 +9,7 @@ from tests.pocket.driving import code_of, message_of
 from tests.pocket.stacks import CLUSTER, LOG, bucket, log, of
 
 NO_UPDATE = "is in {} state and can not be updated"
+UNTIL_CLEARED_S = 120.0  # of a rule that holds requests up: longer than anything that is to happen meanwhile
 
 
 def refused(act, *arguments, **named):
@@ -143,7 +144,7 @@ def test_a_stack_that_cannot_begin_is_none(stacks):
 
 def test_while_a_stack_is_being_made(stacks):
     client, template = stacks.client, of({"Log": LOG})
-    stacks.aws.faults.latency("logs", 0.4, operation="CreateLogGroup")
+    rule = stacks.aws.faults.latency("logs", UNTIL_CLEARED_S, operation="CreateLogGroup")
     asked = {"StackName": "s", "TemplateBody": template}
     stack_id = client.create_stack(**asked, ClientRequestToken="t")["StackId"]
     assert client.create_stack(**asked, ClientRequestToken="t")["StackId"] == stack_id
@@ -156,6 +157,7 @@ def test_while_a_stack_is_being_made(stacks):
     )
     assert "CancelUpdateStack" in refused(client.cancel_update_stack, StackName="s")[1]
     client.delete_stack(StackName="s")  # this is allowed: what is made is stopped, then removed
+    stacks.aws.faults.clear(rule)
     assert stacks.wait(stack_id)["StackStatus"] == "DELETE_COMPLETE"
     assert stacks.resources(stack_id) == {}
     assert "CREATE_COMPLETE" not in [status for name, status in stacks.events(stack_id) if name == "s"]
@@ -163,13 +165,14 @@ def test_while_a_stack_is_being_made(stacks):
 
 def test_while_a_stack_is_being_updated_it_is_not_deleted_but_the_update_can_be_cancelled(stacks):
     stacks.create(of({"Log": log(7)}))
-    stacks.aws.faults.latency("logs", 0.4, operation="PutRetentionPolicy", times=1)
+    rule = stacks.aws.faults.latency("logs", UNTIL_CLEARED_S, operation="PutRetentionPolicy", times=1)
     later = {"Other": {**LOG, "DependsOn": "Log"}}
     stacks.client.update_stack(StackName="s", TemplateBody=of({"Log": log(14), **later}))
     assert (
         "cannot be deleted while in status UPDATE_IN_PROGRESS" in refused(stacks.client.delete_stack, StackName="s")[1]
     )
     stacks.client.cancel_update_stack(StackName="s")
+    stacks.aws.faults.clear(rule)
     assert stacks.wait("s")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
     assert list(stacks.resources()) == ["Log"]
 
@@ -278,7 +281,7 @@ def test_an_update_makes_change_sets_void_that_were_computed_before(stacks):
 
 def test_a_stack_that_rolls_back_can_be_deleted_meanwhile(stacks):
     stacks.aws.faults.fail_resource("Cluster")
-    stacks.aws.faults.latency("logs", 0.4, operation="DeleteLogGroup")
+    rule = stacks.aws.faults.latency("logs", UNTIL_CLEARED_S, operation="DeleteLogGroup")
     template = of({"Log": LOG, "Cluster": {**CLUSTER, "DependsOn": "Log"}})
     stack_id = stacks.client.create_stack(StackName="s", TemplateBody=template)["StackId"]
     stacks.until(
@@ -286,6 +289,7 @@ def test_a_stack_that_rolls_back_can_be_deleted_meanwhile(stacks):
         lambda status: status == "ROLLBACK_IN_PROGRESS",
     )
     stacks.client.delete_stack(StackName="s")
+    stacks.aws.faults.clear(rule)
     assert stacks.wait(stack_id)["StackStatus"] == "DELETE_COMPLETE"
     own = [status for name, status in stacks.events(stack_id) if name == "s"]
     assert own[-2:] == ["DELETE_IN_PROGRESS", "DELETE_COMPLETE"]

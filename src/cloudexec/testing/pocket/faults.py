@@ -235,7 +235,7 @@ class Faults:
     # --- all of them ---------------------------------------------------------------------------
 
     def clear(self, rule: int | None = None) -> None:
-        """End one rule, or all; what they did stays in `fired`."""
+        """End one rule, or all: what they hold up goes on, what they did stays in `fired`."""
         self._ask("faults/clear", rule=rule)
 
     def fired(self, kind: str | None = None) -> list[dict[str, Any]]:

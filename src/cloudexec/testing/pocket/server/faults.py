@@ -43,6 +43,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
+        self.is_over = threading.Event()
 
     def concerns(self, service: str, operation: str) -> bool:
         """Whether the rule is about such a request."""
@@ -58,10 +59,10 @@ class Rule:
             self.times -= 1
         return True
 
-    def latency_s(self) -> float:
-        """How long a `latency` rule holds up this request."""
+    def hold_up(self) -> None:
+        """What a `latency` rule does with a request, unless it is cleared first."""
         seconds, jitter = float(self.details["seconds"]), float(self.details.get("jitter") or 0.0)
-        return max(0.0, seconds + self._dice.uniform(-jitter, jitter))
+        self.is_over.wait(max(0.0, seconds + self._dice.uniform(-jitter, jitter)))
 
 
 class FaultBook:
@@ -88,14 +89,18 @@ class FaultBook:
             return rule.id
 
     def clear(self, rule_id: int | None = None) -> None:
-        """End one rule, or all of them; what they did stays in the list."""
+        """End one rule, or all of them: what they hold up goes on, what they did stays in the list."""
         with self._lock:
-            self._rules = [rule for rule in self._rules if rule_id not in (None, rule.id)]
+            over = [rule for rule in self._rules if rule_id in (None, rule.id)]
+            self._rules = [rule for rule in self._rules if rule not in over]
+        for rule in over:
+            rule.is_over.set()
 
     def forget(self) -> None:
         """End all rules and empty the list."""
+        self.clear()
         with self._lock:
-            self._rules, self._fired = [], []
+            self._fired = []
 
     def fired(self) -> list[dict[str, Any]]:
         """What happened, in order."""

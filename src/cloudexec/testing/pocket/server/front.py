@@ -118,7 +118,7 @@ class Front:
         kinds = ("latency", "throttle", "error", "reset")
         for rule in self._faults.strike(kinds, service=request.service, operation=request.operation):
             if rule.kind == "latency":
-                time.sleep(rule.latency_s())
+                rule.hold_up()
             elif rule.kind == "throttle":
                 refused = throttle_answer(request.service)
             elif rule.kind == "error":
