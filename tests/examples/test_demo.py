@@ -17,10 +17,14 @@ if find_spec("sklearn") is None:
     pytest.skip("the demonstration needs scikit-learn: pip install -e '.[test]'", allow_module_level=True)
 
 
+ENOUGH_S = 170.0  # all stages take 20 s, and a minute beside other tests
+pytestmark = pytest.mark.timeout(ENOUGH_S + 10)
+
+
 def shown(*arguments: str) -> str:
     """What the demonstration prints when it ends well."""
     command = [sys.executable, "-W", "error", "examples/crossval.py", "--quick", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=ENOUGH_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return done.stdout
