@@ -29,6 +29,14 @@ SIGNALS_WITHIN_S: Final = 1.0
 _MAKING: Final = threading.Lock()  # guards `_made_condition` of all futures; held for a microsecond
 
 
+def await_end(future: StandardFuture[Any], timeout: float | None) -> None:
+    """Until it is done, or that many seconds are over."""
+    end_s = time.monotonic() + timeout if timeout is not None else inf
+    with future._condition:
+        while not future.done() and (left_s := end_s - time.monotonic()) > 0:
+            future._condition.wait(min(left_s, SIGNALS_WITHIN_S))
+
+
 class CallStats(NamedTuple):
     """Where and when a call ran. Times are seconds since the epoch; `started_s` and `finished_s` by the worker's
     clock. None where the call did not get so far; `peak_rss` is in bytes, 0 where unknown."""
@@ -182,7 +190,7 @@ class Future(StandardFuture[T]):
                 self._warn()
             return self._result  # type: ignore[no-any-return]  # it came from the call
         self._check_not_forked()
-        self._wait(timeout)
+        await_end(self, timeout)
         value = super().result(0)
         if self._story is not None and self._story[5]:
             self._warn()
@@ -191,15 +199,8 @@ class Future(StandardFuture[T]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """See concurrent.futures.Future.exception."""
         self._check_not_forked()
-        self._wait(timeout)
+        await_end(self, timeout)
         return super().exception(0)
-
-    def _wait(self, timeout: float | None) -> None:
-        """Until it is done, or that many seconds are over."""
-        end_s = time.monotonic() + timeout if timeout is not None else inf
-        with self._condition:
-            while not self.done() and (left_s := end_s - time.monotonic()) > 0:
-                self._condition.wait(min(left_s, SIGNALS_WITHIN_S))
 
     def __reduce__(self) -> str:
         raise TypeError("a future belongs to its executor's process and cannot be pickled; pickle its result()")

@@ -4,7 +4,6 @@ import json
 import logging
 import time
 from concurrent.futures import CancelledError, wait
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -440,4 +439,4 @@ def test_many_commands_at_once_keep_to_the_launch_limits_under_throttles(drive):
     looks = sorted(made["at_s"] for made in drive.aws.recorded_requests() if made["operation"] == "DescribeTasks")
     assert len(drive.aws.tasks()) == 120
     assert max(sum(at <= other < at + 1.0 for other in started) for at in started) <= 20 + 20 + 5
-    assert min((after - before for before, after in pairwise(looks)), default=1.0) > 0.8
+    assert max(sum(at <= other < at + 5.0 for other in looks) for at in looks) <= 5 + 2  # one a second, some late

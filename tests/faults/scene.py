@@ -36,7 +36,9 @@ class Scene:
         self._diary = os.fspath(diary)
         self._others: dict[str, Any] = {}
 
-    def play(self, deed: Callable[..., Any], *args: Any, neighbour: bool = True, **options: Any) -> Any:
+    def play(
+        self, deed: Callable[..., Any], *args: Any, neighbour: bool = True, patience_s: float = SOON, **options: Any
+    ) -> Any:
         """Have a call do the deed amid others; its future, once it is done."""
         self._learn()
         view = self.executor.with_options(**options)
@@ -58,7 +60,7 @@ class Scene:
             submit_neighbour()
             self.gate.wait_for(int(neighbour))
             victim = submit_others()
-        victim.exception(SOON)
+        victim.exception(patience_s)
         self.gate.open()
         return victim
 

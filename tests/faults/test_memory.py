@@ -32,7 +32,7 @@ def test_a_memory_error_is_an_error_of_the_call(scene, deed, args):
 @pytest.mark.parametrize("deed", [deeds.big_bytes, deeds.big_array])
 def test_a_result_of_a_gibibyte_arrives(scene, kind, deed):
     n_bytes = IN_A_CONTAINER if kind.in_containers else GIB
-    victim = scene.play(deed, n_bytes)
+    victim = scene.play(deed, n_bytes, patience_s=100)
     result = victim.result(0)
     assert len(result) == n_bytes
     assert bytes(result[:3]) == bytes(result[-3:]) == (b"\x07" * 3 if deed is deeds.big_bytes else b"\x01" * 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
@@ -319,3 +321,15 @@ def test_without_a_bucket_there_are_no_jobs(aws, monkeypatch):
 def test_a_bucket_that_is_not_there_is_said_at_once(aws):
     with pytest.raises(errors.AwsError, match="NoSuchBucket"):
         LambdaExecutor.attach("g", bucket="no-such-bucket-of-ours")
+
+
+@pytest.mark.parametrize("wait", ["result()", "exception(60)"])
+def test_a_ctrl_c_that_the_waiting_thread_does_not_notice_is_not_lost(wait):
+    code = f"""
+import signal, threading
+from cloudexec.executors.jobs import JobFuture
+threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+JobFuture("one").{wait}
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert "KeyboardInterrupt" in ended.stderr

@@ -43,6 +43,7 @@ from cloudexec.errors import (
 from cloudexec.executors.jobobjects import JobObjects, check_name, used
 from cloudexec.executors.jobresults import JobResult, read_result
 from cloudexec.executors.settings import seconds
+from cloudexec.future import await_end
 from cloudexec.store.transfers import together
 from cloudexec.transport.account import Client, open_client
 from cloudexec.transport.boto import account_of
@@ -78,6 +79,16 @@ class JobFuture(Future[Any]):
     def cancel(self) -> bool:
         """False: nothing takes a job back. Errors: none."""
         return False
+
+    def result(self, timeout: float | None = None) -> Any:
+        """See concurrent.futures.Future.result."""
+        await_end(self, timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """See concurrent.futures.Future.exception."""
+        await_end(self, timeout)
+        return super().exception(0)
 
 
 @dataclass(slots=True)
