@@ -13,7 +13,7 @@
 #                                      | rights
 #
 #   CONTAINER_TESTS  `all`, or `sample` (what the oldest Python runs): tests that start workers in the pocket AWS
-#   PYTEST_WORKERS   processes of one test run (5: most tests wait, for containers); 0 runs in one process, which a debugger needs
+#   PYTEST_WORKERS   processes of one test run (4: more take two cores no less time, and hurry tests); 0 runs in one process, which a debugger needs
 #   PYTEST_ADDOPTS   pytest's own variable, e.g. PYTEST_ADDOPTS='-x --durations=10'
 # Called by: make test, .ci/run.
 set -uo pipefail
@@ -137,7 +137,7 @@ going_beside=$job
 tests_on() {  # VERSION ENV
   headline "tests on Python $1"
   # Neighbours stay together, and share what a file or folder has started, until a process has nothing left to do.
-  if run_pytest "$2" -n "${PYTEST_WORKERS:-5}" --dist worksteal --ignore=tests/docs/test_snippets.py \
+  if run_pytest "$2" -n "${PYTEST_WORKERS:-4}" --dist worksteal --ignore=tests/docs/test_snippets.py \
     --ignore=tests/docs/test_site.py --ignore=tests/emulators --ignore=tests/images; then
     tested+=("$(counts) on Python $1")
   else
