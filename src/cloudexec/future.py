@@ -24,7 +24,7 @@ PENDING: Final = "PENDING"
 FINISHED: Final = "FINISHED"
 _OVER: Final = ("CANCELLED", "CANCELLED_AND_NOTIFIED", FINISHED)
 # A signal that comes just before its thread waits for a lock, or to another thread, does not end that wait: Python sees
-# it afterwards. So no wait of a caller is longer than this, and no Ctrl-C is lost.
+# it afterwards. So whoever waits for one of our futures or maps looks up so often.
 SIGNALS_WITHIN_S: Final = 1.0
 _MAKING: Final = threading.Lock()  # guards `_made_condition` of all futures; held for a microsecond
 
@@ -191,7 +191,11 @@ class Future(StandardFuture[T]):
             return self._result  # type: ignore[no-any-return]  # it came from the call
         self._check_not_forked()
         await_end(self, timeout)
-        value = super().result(0)
+        try:
+            value = super().result(0)
+        except BaseException:
+            del self  # else the exception's traceback leads back to the exception
+            raise
         if self._story is not None and self._story[5]:
             self._warn()
         return value

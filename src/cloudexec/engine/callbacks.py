@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from cloudexec.future import SIGNALS_WITHIN_S
+
 _log = logging.getLogger("cloudexec")
 
 
@@ -42,7 +44,8 @@ class CallbackThread:
     def join(self) -> None:
         """Wait for the end, unless called by a callback itself."""
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            while self._thread.is_alive():
+                self._thread.join(SIGNALS_WITHIN_S)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -50,6 +50,7 @@ from cloudexec.engine.lifetime import End, register, unregister
 from cloudexec.engine.verdicts import breakdown_of
 from cloudexec.engine.withdrawing import Withdrawing
 from cloudexec.errors import CloudexecError, EngineFailed, ExecutorClosed, InitializerFailed, RunDetached
+from cloudexec.future import SIGNALS_WITHIN_S
 from cloudexec.ids import BlobRef
 from cloudexec.ledger.actions import (
     Action,
@@ -188,7 +189,8 @@ class Engine:
         done = threading.Event()
         self._requests.append((self._detach, done))
         self._backend_wake()
-        done.wait()
+        while not done.wait(SIGNALS_WITHIN_S):
+            pass
         self.join()
 
     def submit(self, calls: list[OutboundCall]) -> None:

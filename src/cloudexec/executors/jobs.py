@@ -83,7 +83,10 @@ class JobFuture(Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """See concurrent.futures.Future.result."""
         await_end(self, timeout)
-        return super().result(0)
+        try:
+            return super().result(0)
+        finally:
+            del self  # else an exception's traceback leads back to the exception
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """See concurrent.futures.Future.exception."""

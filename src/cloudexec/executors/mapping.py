@@ -64,9 +64,11 @@ class Harvest:
             del end, error  # a traceback that leads back to itself keeps everything alive
 
     def _wait_for(self, number: int, deadline_s: float | None) -> tuple[Any, BaseException | None, bytes]:
-        self._arrived.clear()
         self._wanted = number
-        while number not in self._ends:
+        while True:
+            self._arrived.clear()  # each time: what set it may have been late, and meant an earlier one
+            if number in self._ends:
+                break
             left_s = inf if deadline_s is None else deadline_s - time.monotonic()
             if left_s <= 0:
                 raise _timeout_error()

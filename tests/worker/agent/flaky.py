@@ -6,9 +6,11 @@ Called by: conftest.py.
 from __future__ import annotations
 
 import http.client
+import json
 import random
 import socket
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,7 +20,8 @@ _PASSED_ON = ("content-length", "connection", "transfer-encoding", "keep-alive")
 
 class FlakyFront(ThreadingHTTPServer):
     """`throttled`: how many requests more are refused. `lost`: the share of answers that never arrive. `late_s`: by
-    operation of SQS, how long its answers take."""
+    operation of SQS, how long its answers take. `failing`: by operation on the work queue, how many requests more have
+    all of their entries fail."""
 
     daemon_threads = True
 
@@ -28,6 +31,7 @@ class FlakyFront(ThreadingHTTPServer):
         self.throttled = 0
         self.lost = 0.0
         self.late_s: dict[str, float] = {}
+        self.failing: Counter[str] = Counter()
         self.n_lost = 0
         self.answered: list[str] = []  # "METHOD path" of requests that got what is behind, and SQS's operation
         self.chance = random.Random(seed)
@@ -48,6 +52,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.throttled -= 1
             self._answer(400, {"content-type": "application/x-amz-json-1.0"}, _THROTTLED)
             return
+        operation = self.headers.get("x-amz-target", "").rpartition(".")[2]
+        if self.server.failing[operation] > 0 and (said := json.loads(body))["QueueUrl"].endswith("-work"):
+            self.server.failing[operation] -= 1
+            self.server.answered.append(f"{self.command} {self.path} {operation}")
+            failed = [{"Id": each["Id"], "SenderFault": False, "Code": "InternalError"} for each in said["Entries"]]
+            content = json.dumps({"Successful": [], "Failed": failed}).encode()
+            self._answer(200, {"content-type": "application/x-amz-json-1.0"}, content)
+            return
         behind = http.client.HTTPConnection(self.server.behind, timeout=40)
         behind.request(self.command, self.path, body, dict(self.headers))
         reply = behind.getresponse()
@@ -59,7 +71,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         headers = {name: value for name, value in reply.getheaders() if name.lower() not in _PASSED_ON}
-        operation = self.headers.get("x-amz-target", "").rpartition(".")[2]
         self.server.answered.append(f"{self.command} {self.path} {operation}".rstrip())
         time.sleep(self.server.late_s.get(operation, 0.0))
         self._answer(reply.status, headers, content)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from cloudexec.errors import WorkerLost
 from cloudexec.wire.control import DownCause
 from cloudexec.wire.envelope import Seal, new_key
@@ -113,7 +115,9 @@ def test_what_a_worker_had_that_was_killed_comes_again_singly(customer, tmp_path
     customer.until(lambda: customer.n_messages() == (0, 0))
 
 
-def test_a_message_is_removed_before_any_of_its_calls_is_taken_singly(customer, flaky):
+@pytest.mark.parametrize("n_failing", [0, 2])
+def test_a_message_is_removed_before_any_of_its_calls_is_taken_singly(customer, flaky, n_failing):
+    flaky.failing.update(SendMessageBatch=n_failing, DeleteMessageBatch=n_failing)
     numbers = customer.send(customer.call(calls.double, 1), customer.call(calls.double, 2))
     customer.lose_once()
     customer.start(env={"AWS_ENDPOINT_URL": flaky.url})
@@ -121,7 +125,18 @@ def test_a_message_is_removed_before_any_of_its_calls_is_taken_singly(customer, 
     customer.until(lambda: customer.n_messages() == (0, 0))
     said = [words.rpartition(" ")[2] for words in flaky.answered]
     moves = [word for word in said if word in ("ReceiveMessage", "DeleteMessageBatch")]
-    assert moves[:3] == ["ReceiveMessage", "DeleteMessageBatch", "ReceiveMessage"]
+    first, *others = moves[: 3 + n_failing]
+    assert (first, others) == ("ReceiveMessage", ["DeleteMessageBatch"] * (1 + n_failing) + ["ReceiveMessage"])
+
+
+def test_a_slot_s_end_is_told_even_if_the_queue_takes_nothing_back(customer, flaky):
+    customer.start(n_slots=1, env={"AWS_ENDPOINT_URL": flaky.url})
+    slow = customer.call(calls.sleep, 60.0, timeout_s=LATE_S + 0.5)
+    customer.until(customer.lanes_up)
+    flaky.failing["SendMessageBatch"] = 1000
+    number, *_ = customer.send(slow, customer.call(calls.double, 1))
+    (stop,) = customer.until(customer.lanes_down)
+    assert (stop.why, stop.killed_call) == (DownCause.TIMEOUT, number)
 
 
 def test_a_call_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(customer, tmp_path):

@@ -130,7 +130,7 @@ class Agent:
 
     def _turn(self, now_s: float) -> None:
         """Whatever is due."""
-        if not self._books.is_empty:
+        if not self._books.is_empty or self._post.is_dividing:
             self._busy_s = now_s
         if not self._ending:
             self._look_for_an_end(now_s)

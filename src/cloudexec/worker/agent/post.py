@@ -23,6 +23,9 @@ from cloudexec.worker.agent.place import say
 from cloudexec.worker.agent.reporter import Letter, Reporter
 
 DELETE_AFTER_S: Final = 0.5
+AGAIN_AFTER_S: Final = 0.5  # what a queue did not take it is offered so much later
+TELL_ANYWAY_S: Final = 5.0  # a slot's end waits no longer than this for calls that go back into the queue
+_DELETE_TRIES: Final = 3  # of a divided message, before anything else is taken
 _IN_ONE: Final = 10
 
 
@@ -41,8 +44,11 @@ class Post:
         self._to_delete: list[str] = []
         self._delete_s = NEVER
         self._told_s = time.monotonic()
-        self._n_putting_back = 0
-        self._divided: set[str] = set()  # receipts of messages whose calls are in the queue anew
+        self._n_putting_back = 0  # requests without an answer
+        self._refused: list[Parcel] = []  # by the queue, for now
+        self._again_s = NEVER  # when they are offered again
+        self._tell_s = 0.0  # until then, a slot's end waits
+        self._divided: dict[str, int] = {}  # receipts of messages whose calls are in the queue anew: tries left
         self.is_ending = False
         self.client_gone = ""
 
@@ -54,13 +60,13 @@ class Post:
     @property
     def has_put_back(self) -> bool:
         """Whether all that was to go back into the queue is there."""
-        return not self._n_putting_back
+        return not (self._n_putting_back or self._refused)
 
     @property
     def is_dividing(self) -> bool:
         """Whether calls may be in the queue twice, alone and in their old message. Were the one that kills workers
         taken alone now, the old message would come again, and its other calls be given up with that one."""
-        return bool(self._n_putting_back or self._divided)
+        return not self.has_put_back or bool(self._divided)
 
     @property
     def is_done(self) -> bool:
@@ -70,10 +76,13 @@ class Post:
     @property
     def next_s(self) -> float:
         """When `turn` will have something to do."""
-        times = [self._delete_s, self._books.next_due_s()]
-        if self._may_report:
+        now_s = time.monotonic()
+        times = [self._delete_s, self._again_s, self._books.next_due_s()]
+        if self._waits_for_queue(now_s):
+            times.append(self._tell_s)
+        elif self._may_report:
             is_holding = bool(self._books.lanes) and not self._books.is_empty
-            times.append(self._reporter.due_s(time.monotonic(), is_busy=is_holding))
+            times.append(self._reporter.due_s(now_s, is_busy=is_holding))
             if is_holding:
                 times.append(self._books.next_untold_s(self._settings.tell_after_s))
                 times.append(self._told_s + self._settings.beat_every_s)
@@ -82,6 +91,7 @@ class Post:
     def turn(self, now_s: float) -> None:
         """Send what is due."""
         self._extend(now_s)
+        self._offer_again(now_s)
         self._delete(now_s)
         self._report(now_s)
 
@@ -89,14 +99,18 @@ class Post:
 
     @property
     def _may_report(self) -> bool:
-        """Whether the last report has been answered. A slot's end is told together with where its calls are now, in
-        another slot or in the queue: else the client would think that they ended with it."""
-        is_settled = self.has_put_back and not self._books.is_homeless
-        return not self._sender.n_open and (self.is_ending or is_settled)
+        """Whether the last report has been answered. A slot's end is told together with the slot that has its calls
+        now: else the client would think that they ended with it."""
+        return not self._sender.n_open and (self.is_ending or not self._books.is_homeless)
+
+    def _waits_for_queue(self, now_s: float) -> bool:
+        """Whether a slot's end is to be told while calls are on their way into the queue: perhaps some that were behind
+        the one it ended with, which the client would give out once more."""
+        return self._reporter.has_ended_slots and not self.has_put_back and now_s < self._tell_s
 
     def _report(self, now_s: float) -> None:
         reporter, books = self._reporter, self._books
-        if not self._may_report:
+        if not self._may_report or self._waits_for_queue(now_s):
             return
         is_holding = bool(books.lanes) and not books.is_empty
         is_untold = is_holding and now_s >= books.next_untold_s(self._settings.tell_after_s)
@@ -145,9 +159,14 @@ class Post:
             self._delete_s = NEVER
 
     def _deleted(self, receipts: list[str], answer: list[sqs.EntryFailure] | AwsError) -> None:
-        self._divided.difference_update(receipts)
+        failed: list[str] = []
         if not isinstance(answer, AwsError):
-            self.delete_soon([receipts[failure.index] for failure in answer if not failure.is_our_fault])
+            failed = [receipts[failure.index] for failure in answer if not failure.is_our_fault]
+        for receipt in receipts:
+            tries = self._divided.pop(receipt, 0) - 1
+            if receipt in failed and tries > 0:
+                self._divided[receipt] = tries
+        self.delete_soon(failed)
 
     def _extend(self, now_s: float) -> None:
         """Keep the messages that we hold out of others' sight."""
@@ -167,6 +186,11 @@ class Post:
 
     def put_back(self, items: list[Parcel]) -> None:
         """Put calls into the queue again; their old messages are deleted afterwards."""
+        if self.has_put_back:
+            self._tell_s = time.monotonic() + TELL_ANYWAY_S
+        self._offer(items)
+
+    def _offer(self, items: list[Parcel]) -> None:
         for group in requests(items):
             self._n_putting_back += 1
             operation = sqs.send_messages(self._settings.work_queue, [item.text for item in group])
@@ -183,11 +207,18 @@ class Post:
             if index not in failed:
                 self._reporter.requeued(item.attempts)
                 divided = [work.receipt for work in self._books.settle(item.works)]
-                self._divided.update(divided)
+                self._divided |= dict.fromkeys(divided, _DELETE_TRIES)
                 self.delete_soon(divided)
         if self._divided:
             self._delete_s = time.monotonic()
-        self.put_back([group[index] for index, failure in failed.items() if not failure.is_our_fault])
+        if refused := [group[index] for index, failure in failed.items() if not failure.is_our_fault]:
+            self._refused += refused
+            self._again_s = time.monotonic() + AGAIN_AFTER_S
+
+    def _offer_again(self, now_s: float) -> None:
+        if now_s >= self._again_s:
+            items, self._refused, self._again_s = self._refused, [], NEVER
+            self._offer(items)
 
 
 def _ignore(_answer: object) -> None:

@@ -74,6 +74,11 @@ class Reporter:
         """Whether something should be told at once."""
         return self.is_due or bool(self._ends or self._again)
 
+    @property
+    def has_ended_slots(self) -> bool:
+        """Whether the end of a slot is to be told."""
+        return bool(self._down)
+
     def due_s(self, now_s: float, *, is_busy: bool) -> float:
         """When there is something to send.
 
