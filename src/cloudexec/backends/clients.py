@@ -1,8 +1,9 @@
 """Clients of boto3 for the control plane, with settings of our own, and its errors in our words.
 
 Called by: executors, which hand `ask` to ecs/discovery.py and ecs/driver.py.
-Retries:   what the fleet repeats by itself, at its own pace, is tried once; everything else five times. The mode is
-           named here because botocore's default has changed between its versions.
+Retries:   what the fleet repeats by itself, at its own pace, is tried once; everything else five times, and these, too,
+           for who has no fleet (`patient`). The mode is named here because botocore's default has changed between its
+           versions.
 Imports:   boto3 takes 0.3 s to load, so it is loaded when the first client is made.
 """
 
@@ -121,12 +122,17 @@ class Clients:
                 self._clients[service, attempts] = self._make(service, attempts)
             return self._clients[service, attempts]
 
-    def ask(self, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """One request. Errors: AwsError and its kin, SettingsError for arguments that the service does not know."""
+    def ask(
+        self, service: str, operation: str, request: Mapping[str, Any], *, patient: bool = False
+    ) -> dict[str, Any]:
+        """One request. patient: nobody repeats it but we, whatever it is.
+
+        Errors: AwsError and its kin, SettingsError for arguments that the service does not know.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
-        attempts = 1 if operation in _REPEATED_BY_FLEET else _ATTEMPTS
+        attempts = 1 if operation in _REPEATED_BY_FLEET and not patient else _ATTEMPTS
         try:
             reply: dict[str, Any] = getattr(self.client(service, attempts), operation)(**request)
             return reply

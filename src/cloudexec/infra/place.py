@@ -23,7 +23,7 @@ class Place:
 
     def ask(self, service: str, operation: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request, e.g. `ask("s3", "head_bucket", {...})`. Errors: AwsError and its kin, SettingsError."""
-        return self.clients.ask(service, operation, request or {})
+        return self.clients.ask(service, operation, request or {}, patient=True)
 
     def pages(
         self, service: str, operation: str, request: Mapping[str, Any], items: str, token: str = "NextToken"
@@ -48,6 +48,11 @@ class Place:
         """`aws`, and what it is called in China, for the US government, and in the European Sovereign Cloud."""
         found = [name for prefix, name in _PARTITIONS.items() if self.region.startswith(prefix)]
         return found[0] if found else "aws"
+
+    def known_regions(self, service: str) -> list[str]:
+        """Regions of the place's partition in which botocore knows a service; its list may be older than a region."""
+        found = self.clients.session.get_available_regions(service, partition_name=self.partition)
+        return [str(name) for name in found]
 
     @property
     def account_id(self) -> str:
