@@ -1,4 +1,4 @@
-"""Tables that can be read at any width, with every id in one piece; and a stdout that takes nothing."""
+"""Tables that can be read at any width, with every id in one piece; a stdout that takes nothing; no stdin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudexec.cli.main import some_stdout
-from cloudexec.cli.show import print_table
+from cloudexec.cli.show import confirmed, print_table
 
 ID = "r20261121-052301-9f3a1c"
 HEADINGS = ("run", "name", "state", "begun", "done", "cost", "who")
@@ -107,3 +107,11 @@ def test_a_stdout_that_is_closed_is_no_reason_to_stop():
     done = program(*PRINTS, preexec_fn=lambda: os.close(1))
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+def test_where_nobody_can_answer_the_answer_is_no(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Python has no stdin if it is closed from the start, as by `cloudexec down <&-`."""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert not confirmed("Remove it?", yes=False)
+    assert "Remove it? Repeat with --yes to do it." in capsys.readouterr().err
+    assert confirmed("Remove it?", yes=True)

@@ -1,4 +1,4 @@
-"""What all commands share: which account, which region, which stack.
+"""What all commands share: which account, which region, which stack; how a file that somebody wrote is read.
 
 Called by: all commands.   Calls: backends.clients, backends.aws_config, infra.place.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,6 +16,7 @@ import click
 from cloudexec.backends.aws_config import from_environment, from_file
 from cloudexec.backends.clients import Clients
 from cloudexec.backends.stack import DEFAULT_STACK
+from cloudexec.errors import SettingsError
 from cloudexec.infra.place import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +42,14 @@ def json_option(command: F) -> F:
 def yes_option(command: F) -> F:
     """--yes."""
     return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
+
+
+def text_of(path: Path) -> str:
+    """A file's text: UTF-8, whatever the locale is. Errors: SettingsError, OSError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8", remedy="save it as UTF-8") from None
 
 
 @contextmanager

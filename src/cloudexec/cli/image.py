@@ -16,7 +16,7 @@ from typing import IO, Any, Final, TypeVar
 
 import click
 
-from cloudexec.cli.common import json_option, place_of, place_options, yes_option
+from cloudexec.cli.common import json_option, place_of, place_options, text_of, yes_option
 from cloudexec.cli.imageviews import tell_built, tell_pushed
 from cloudexec.cli.show import say
 from cloudexec.errors import AccessDenied, SettingsError
@@ -24,7 +24,7 @@ from cloudexec.infra.images import registry, remote, tools, weigh
 from cloudexec.infra.images.buildspec import Job
 from cloudexec.infra.images.context import Context, context_of, source_of, wheels_in
 from cloudexec.infra.images.project import Project, project_of
-from cloudexec.infra.images.recipe import Recipe, dockerfile
+from cloudexec.infra.images.recipe import Recipe
 from cloudexec.infra.images.wheel import own_wheel
 from cloudexec.infra.place import Place
 
@@ -80,23 +80,23 @@ def write(output: Path | None, context: Path | None, **made_of: Any) -> None:
     \b
     cloudexec image write --context build/ && docker build build/
     """
-    recipe, made = _made(made_of)
+    made = _made(made_of)
     if context is not None:
         if context.exists() and any(context.iterdir()):
             raise SettingsError(f"--context {context} is not empty", remedy="name a folder that is not there yet")
         context.mkdir(parents=True, exist_ok=True)
         made.write_to(context)
         say(f"{context}: {', '.join(sorted(made.files))}")
-    text = dockerfile(recipe)
+    text = made.files["Dockerfile"]
     if output is not None:
-        output.write_text(text)
+        output.write_bytes(text)
         say(f"{output} is written; `cloudexec image build --file {output}` builds with it")
     elif context is None:
-        click.echo(text, nl=False)
+        click.echo(text.decode(), nl=False)
 
 
-def _made(made_of: dict[str, Any], file: Path | None = None) -> tuple[Recipe, Context]:
-    """The recipe and the files of a build; what was found is said aloud. Errors: SettingsError."""
+def _made(made_of: dict[str, Any], file: Path | None = None) -> Context:
+    """The files of a build; what was found is said aloud. Errors: SettingsError."""
     folder: Path = made_of["project"]
     project = project_of(_reader(folder), python=_PYTHON, chosen=made_of["chosen"] or "", extras=made_of["extra"])
     for note in project.notes:
@@ -107,8 +107,8 @@ def _made(made_of: dict[str, Any], file: Path | None = None) -> tuple[Recipe, Co
     wheel = own_wheel()
     recipe = _recipe(made_of, project, wheel[0])
     source = source_of(folder) if recipe.has_source else {}
-    text = file.read_text() if file else ""
-    return recipe, context_of(recipe, wheel, wheels=wheels, source=source, text=text)
+    text = text_of(file) if file else ""
+    return context_of(recipe, wheel, wheels=wheels, source=source, text=text)
 
 
 def _recipe(made_of: dict[str, Any], project: Project, wheel: str) -> Recipe:
@@ -131,10 +131,7 @@ def _recipe(made_of: dict[str, Any], project: Project, wheel: str) -> Recipe:
 def _reader(folder: Path) -> Callable[[str], str | None]:
     def read(name: str) -> str | None:
         path = folder / name
-        try:
-            return path.read_text(encoding="utf-8") if path.is_file() else None
-        except UnicodeDecodeError:
-            raise SettingsError(f"{path} is not UTF-8", remedy="save it as UTF-8") from None
+        return text_of(path) if path.is_file() else None
 
     return read
 
@@ -177,7 +174,7 @@ def build(
     arch: str = made_of["arch"]
     if is_remote:
         _check_remote(build_arg, is_for_here=bool(tool or options or tag))
-        _, context = _made(made_of, file)
+        context = _made(made_of, file)
         with place_of(**where) as place:
             outputs = registry.outputs_of(place)
             pushed = _build_remotely(place, outputs, context, arch, build_arg)
@@ -188,7 +185,7 @@ def build(
     found = tools.find_tool(tool or "")
     for note in found.notes:
         say(note)
-    _, context = _made(made_of, file)
+    context = _made(made_of, file)
     name = tag or local_name(made_of["project"], arch)
     _build_here(found.tool, name, context, arch, build_arg, options)
     weight = _weight_of(found.tool, name) if is_weighed else None

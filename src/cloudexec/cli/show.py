@@ -93,7 +93,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
     """Whether to go on: --yes, or a person at a terminal says so. Without a terminal nobody is asked: no."""
     if yes:
         return True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: it was closed before Python began
         say(f"{question} Repeat with --yes to do it.")
         return False
     return click.confirm(question, default=False, err=True)

@@ -16,7 +16,7 @@ import click
 
 from cloudexec.backends.aws_config import FILE_VARIABLE, TABLE_VARIABLE
 from cloudexec.backends.stack import DEFAULT_STACK
-from cloudexec.cli.common import json_option, place_of, place_options, yes_option
+from cloudexec.cli.common import json_option, place_of, place_options, text_of, yes_option
 from cloudexec.cli.main import REFUSED
 from cloudexec.cli.show import print_json, say
 from cloudexec.cli.stackviews import StackTeller, explained
@@ -92,8 +92,8 @@ def up(
     wish = Wish(
         only=only,
         network=read_network(network) if network else None,
-        packages=tuple(word for each in packages for word in shlex.split(each)) if packages else None,
-        requirements=requirements.read_text(encoding="utf-8") if requirements else None,
+        packages=read_packages(packages) if packages else None,
+        requirements=text_of(requirements) if requirements else None,
         arch=arch,
         python=python,
         builds=builds,
@@ -122,6 +122,19 @@ def environment_before(environ: Mapping[str, str]) -> dict[str, str]:
     if path is not None and TABLE_VARIABLE in environ and not settings_file.has_table(path, environ[TABLE_VARIABLE]):
         left_out.add(TABLE_VARIABLE)
     return {name: value for name, value in environ.items() if name not in left_out}
+
+
+def read_packages(given: Iterable[str]) -> tuple[str, ...]:
+    """The words of each, as a shell takes them apart. Errors: SettingsError."""
+    words: list[str] = []
+    for each in given:
+        try:
+            words += shlex.split(each)
+        except ValueError as error:  # a quotation mark or a backslash at the end that nothing follows
+            what = f"--packages {each!r} cannot be taken apart: {error}"
+            remedy = "quote each name as a whole, e.g. --packages 'numpy \"pandas<3\"'"
+            raise SettingsError(what, remedy=remedy) from None
+    return tuple(words)
 
 
 def read_parameters(given: Iterable[str]) -> dict[str, str]:
