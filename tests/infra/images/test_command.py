@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -77,12 +79,14 @@ def test_write_leaves_a_file_and_a_folder_that_any_tool_can_build(project, image
         pytest.param(
             ["build", "--remote", "--build-arg", "TOKEN"], "a remote build does not see", id="of this machine"
         ),
+        pytest.param(["write", "--from", "latin1.txt"], "latin1.txt is not UTF-8", id="another encoding"),
+        pytest.param(["build", "--remote", "--file", "latin1.txt"], "latin1.txt is not UTF-8", id="a Dockerfile in it"),
         pytest.param(["build", "--use"], "--use goes with --remote", id="used before it is pushed"),
         pytest.param(["push", "--use", "--json"], "two answers at once", id="two documents"),
     ],
 )
 def test_wrong_settings_end_with_code_2_and_a_remedy(project, image, words, said):
-    (project / "x").write_text("")
+    (project / "latin1.txt").write_bytes("# Wälder\n".encode("latin1"))
     code, out, err = image(*words)
     assert (code, out) == (2, "")
     assert said in err
@@ -114,11 +118,27 @@ def test_build_names_the_image_by_the_directory_and_tells_what_it_weighs(image, 
     assert "compilers (gcc) are left in" in err
 
 
+def test_an_image_whose_archive_is_none_is_a_sentence(image, podman, tmp_path):
+    (tmp_path / "image.tar").write_bytes(b"")
+    code, out, err = image("build", "--tag", "mine:1")
+    assert (code, out) == (1, "")
+    assert "the archive of mine:1 cannot be read: empty file" in err
+    assert "--no-weigh" in err
+
+
 def test_build_for_programs(image, podman):
     code, out, _ = image("build", "--json", "--tag", "mine:1")
     said = json.loads(out)
     assert code == 0
     assert (said["image"], said["id"][:4], said["bytes"]) == ("mine:1", "0123", len(layer()))
+
+
+def test_a_dockerfile_is_utf_8_whatever_the_locale_is(project, podman):
+    (project / "Dockerfile").write_text("# Wälder\nFROM scratch\n", encoding="utf-8")
+    words = [sys.executable, "-m", "cloudexec.cli", "image", "build", "--no-weigh", "--file", "Dockerfile"]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(words, env=environment, stderr=subprocess.PIPE, text=True, check=False, timeout=50)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_tool_at_all_says_that_the_account_can_build(image, tmp_path, monkeypatch):

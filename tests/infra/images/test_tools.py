@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+import tarfile
 
 import pytest
 
 from cloudexec.errors import CloudexecError, SettingsError
 from cloudexec.infra.images import tools
+from cloudexec.infra.images.weigh import weigh
 
 BUILD = tools.Build(context="ctx", tag="t:1", arch="arm64", build_args=("A=b",), more=("--network", "host"))
 TAIL = ["--build-arg", "A=b", "--network", "host", "ctx"]
@@ -183,3 +186,47 @@ def test_an_image_that_cannot_be_read_to_its_end_is_an_error(install):
     failure = pytest.raises(CloudexecError, match="save a ended with exit status 2")
     with failure, tools.saved("podman", "a") as stream:
         stream.read()
+
+
+@pytest.mark.parametrize(
+    ("tool", "body", "said"),
+    [
+        pytest.param(
+            "docker",
+            "print('first\\nno space left', file=sys.stderr); sys.exit(1)",
+            "docker save a ended with exit status 1: no space left",
+            id="nothing, and why",
+        ),
+        pytest.param("podman", "sys.exit(2)", "podman save a ended with exit status 2", id="nothing, in silence"),
+        pytest.param("podman", "pass", "the archive of a cannot be read: empty file", id="nothing, without an error"),
+        pytest.param(
+            "podman",
+            "sys.stderr.write('~' * 200_000); sys.stdout.write('~' * 2_000_000)",
+            "the archive of a cannot be read: ",
+            id="no archive, more than a pipe holds",
+        ),
+        pytest.param(
+            "buildah",
+            "open(sys.argv[-1].removeprefix('docker-archive:'), 'w').close()",
+            "the archive of a cannot be read: empty file",
+            id="an empty file",
+        ),
+    ],
+)
+def test_an_image_that_cannot_be_weighed_says_so_with_the_tools_words(install, tool, body, said):
+    install(tool, body)
+    with pytest.raises(CloudexecError) as caught, tools.saved(tool, "a") as stream:
+        weigh(stream)
+    assert caught.value.what.startswith(said)
+    assert "--no-weigh" in caught.value.remedy
+
+
+def test_layers_that_cannot_be_unpacked_are_no_archive_either(install, tmp_path):
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        entry = tarfile.TarInfo("layer")
+        entry.size = 4000
+        archive.addfile(entry, io.BytesIO(b"\x1f\x8b" + b"~" * 4000))
+    install("podman", f"sys.stdout.buffer.write(open({str(tmp_path / 'image.tar')!r}, 'rb').read())")
+    failure = pytest.raises(CloudexecError, match=r"the archive of a cannot be read: .*while decompressing")
+    with failure, tools.saved("podman", "a") as stream:
+        weigh(stream)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ _PROBES: Final = {
     BUILDAH: ("buildah", "info"),
 }
 _PROBE_S: Final = 20
+_UNREADABLE: Final = (tarfile.TarError, EOFError, zlib.error)  # what a reader of archives says
+_UNWEIGHED: Final = "the image is there; --no-weigh leaves out the look at its size"
 _NO_TOOL: Final = "install one (e.g. apt-get install podman), start Docker, or build in the account: --remote"
 
 
@@ -184,22 +188,53 @@ def push(
 
 @contextmanager
 def saved(tool: str, image: str) -> Iterator[IO[bytes]]:
-    """The image as a stream, an archive of `docker save`. Errors: CloudexecError."""
+    """The image as a stream, an archive of `docker save`.
+
+    Errors: CloudexecError, also for what a reader of archives raises while this lasts.
+    """
     with tempfile.TemporaryDirectory(prefix="cloudexec-saved-") as folder:
         path = Path(folder, "image.tar")
         words = save_words(tool, image, str(path))
         if tool == BUILDAH:
             _run(words, {}, None)
-            with path.open("rb") as stream:
+            with path.open("rb") as stream, _archive_errors(image):
                 yield stream
             return
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            assert process.stdout is not None
-            yield process.stdout
-            while process.stdout.read(1 << 20):  # padding, which no reader of archives takes
-                pass
-        if process.returncode != 0:
-            raise CloudexecError(f"{words[0]} save {image} ended with exit status {process.returncode}")
+        with _archive_errors(image), Path(folder, "stderr").open("w+b") as told:
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=told) as process:
+                assert process.stdout is not None
+                try:
+                    yield process.stdout
+                except _UNREADABLE:
+                    _read_out(process.stdout)
+                    _check_saved(process.wait(), tool, image, told)  # half an archive is the smaller trouble
+                    raise
+                _read_out(process.stdout)  # padding, which no reader of archives takes
+            _check_saved(process.returncode, tool, image, told)
+
+
+@contextmanager
+def _archive_errors(image: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        what = f"the archive of {image} cannot be read: {error}"
+        raise CloudexecError(what, remedy=_UNWEIGHED) from error
+
+
+def _read_out(stream: IO[bytes]) -> None:
+    """To its end: a tool whose pipe is closed would fail for that."""
+    while stream.read(1 << 20):
+        pass
+
+
+def _check_saved(status: int, tool: str, image: str, told: IO[bytes]) -> None:
+    if status == 0:
+        return
+    told.seek(0)
+    last = told.read().decode(errors="replace").strip().splitlines()[-1:]
+    what = f"{tool} save {image} ended with exit status {status}"
+    raise CloudexecError(": ".join([what, *last]), remedy=_UNWEIGHED)
 
 
 def _environment(tool: str) -> Mapping[str, str]:
