@@ -18,8 +18,11 @@ from cloudexec.infra.place import Place
 ACCOUNT_ID = "123456789012"
 STACK = """<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><DescribeStacksResult>
 <Stacks><member><StackName>cloudexec</StackName><CreationTime>2026-01-01T00:00:00Z</CreationTime>
+<StackId>arn:aws:cloudformation:eu-west-1:123456789012:stack/cloudexec/1</StackId>
 <StackStatus>CREATE_COMPLETE</StackStatus><Outputs>{outputs}</Outputs></member></Stacks></DescribeStacksResult>
 </DescribeStacksResponse>"""
+ERROR = """<ErrorResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><Error><Type>Sender</Type>
+<Code>{}</Code><Message>{}</Message></Error><RequestId>1</RequestId></ErrorResponse>"""
 OUTPUT = "<member><OutputKey>{}</OutputKey><OutputValue>{}</OutputValue></member>"
 CALLER = f"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
 <Account>{ACCOUNT_ID}</Account><Arn>arn:aws:iam::{ACCOUNT_ID}:user/me</Arn><UserId>me</UserId>
@@ -41,8 +44,8 @@ class Account:
         self.objects = {}
         self.outputs = dict(OUTPUTS)
         self.looks = [{"buildStatus": "SUCCEEDED"}]  # one for each look; the last stays
-        self.log = []  # lists of lines: what is new at each look
-        self.refused = {}  # operation: (status, code)
+        self.log = []  # lists of lines: what is new at each look; None: a page that has none, before one that may
+        self.refused = {}  # operation: (status, code), of CloudFormation also the message
         self.images = {}  # tag: bytes
         self.on_look = lambda: None
         self._pages = 0
@@ -68,8 +71,8 @@ class Account:
 
     def GetLogEvents(self, request):
         lines = self.log.pop(0) if self.log else []
-        self._pages += bool(lines)
-        events = [{"timestamp": 1, "ingestionTime": 1, "message": line} for line in lines]
+        self._pages += lines != []
+        events = [{"timestamp": 1, "ingestionTime": 1, "message": line} for line in lines or ()]
         return {"events": events, "nextForwardToken": f"f/{self._pages}"}
 
     def GetAuthorizationToken(self, request):
@@ -130,6 +133,9 @@ def _handler_of(account):
             if not target:
                 operation = parse_qs(body.decode())["Action"][0]
                 account.asked.append((operation, {}))
+                if operation in account.refused:
+                    status, *said = account.refused[operation]
+                    return self.send(status, ERROR.format(*said).encode(), "text/xml")
                 outputs = "".join(OUTPUT.format(*one) for one in account.outputs.items())
                 text = CALLER if operation == "GetCallerIdentity" else STACK.format(outputs=outputs)
                 return self.send(200, text.encode(), "text/xml")

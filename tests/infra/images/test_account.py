@@ -70,13 +70,10 @@ def test_build_arguments_are_one_word_each_for_the_shell():
 
 
 def test_the_outputs_of_a_stack():
-    outputs = registry.Outputs(
-        registry.read_outputs({"Stacks": [{"Outputs": [{"OutputKey": "Repository", "OutputValue": "uri"}]}]}), "mine"
-    )
+    outputs = registry.Outputs({"Repository": "uri"}, "mine")
     assert registry.repository_of(outputs) == "uri"
     with pytest.raises(SettingsError, match=r"stack 'mine' has no Bucket, which .* Remedy: run `cloudexec up`"):
         outputs.need("Bucket", "is used")
-    assert registry.read_outputs({"Stacks": []}) == {}
 
 
 def test_the_password_in_ecrs_token():

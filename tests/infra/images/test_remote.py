@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from cloudexec.errors import AccessDenied, CloudexecError, SettingsError
+from cloudexec.errors import AccessDenied, AwsError, CloudexecError, SettingsError
 from cloudexec.infra.images import registry, remote
 from cloudexec.infra.images.buildspec import Job
 from cloudexec.infra.images.context import Context
@@ -75,7 +75,14 @@ def test_lines_of_the_log_are_told_once_as_they_come(account, build):
     build()
     assert build.told[1:] == ["  one", "  two", "  three", "  four"]
     tokens = [request.get("nextToken") for request in account.of("GetLogEvents")]
-    assert tokens[:3] == [None, "f/1", "f/1"]
+    assert tokens == [None, "f/1", "f/1", "f/2", "f/2", "f/3"]
+
+
+def test_a_page_of_the_log_without_lines_is_not_its_end(account, build):
+    account.looks = [{"logs": LOGS, "buildStatus": "SUCCEEDED", "exportedEnvironmentVariables": EXPORTED}]
+    account.log = [None, ["late"]]
+    build()
+    assert build.told[1:] == ["  late"]
 
 
 def test_a_build_that_fails_tells_phase_reason_and_log(account, build):
@@ -117,10 +124,13 @@ def test_ctrl_c_stops_the_build_and_removes_what_was_uploaded(account):
     assert len(account.of("DeleteObject")) == 1
 
 
-def test_whoever_may_not_build_is_told_so(account, build):
+def test_whoever_may_not_build_is_told_so_and_leaves_nothing_in_the_bucket(account, build):
     account.refused["StartBuild"] = (400, "AccessDeniedException")
     with pytest.raises(AccessDenied, match="start_build"):
         build()
+    assert len(build.uploaded) == 1
+    assert account.objects == {}
+    assert account.of("StopBuild") == []
 
 
 def test_a_build_that_succeeds_without_an_image_is_no_success(account, build):
@@ -150,3 +160,13 @@ def test_the_outputs_of_the_stack_are_asked_for(account):
         del account.outputs["Repository"]
         with pytest.raises(SettingsError, match="stack 'cloudexec' has no Repository"):
             registry.repository_of(registry.outputs_of(place))
+
+
+def test_only_a_stack_that_is_not_there_is_one_that_up_makes(account):
+    with place_in(account) as place:
+        account.refused["DescribeStacks"] = (400, "ValidationError", "Stack with id cloudexec does not exist")
+        with pytest.raises(SettingsError, match=r"there is no stack 'cloudexec' in eu-west-1.*run `cloudexec up`"):
+            registry.outputs_of(place)
+        account.refused["DescribeStacks"] = (400, "ValidationError", "1 validation error detected: stackName")
+        with pytest.raises(AwsError, match="1 validation error detected"):
+            registry.outputs_of(place)

@@ -1,6 +1,6 @@
-"""The stack's repository in ECR: where it is, the password for an hour, what is in it.
+"""The stack's repository in ECR: where it is, its password for twelve hours, what is in it.
 
-Called by:  cli/image.py; buildspec.py, for names.   Calls: place.py.   The readers of replies are pure.
+Called by:  cli/image.py; buildspec.py, for names.   Calls: place.py, stack/look.py.   The readers of replies are pure.
 Rights:     cloudformation:DescribeStacks, ecr:GetAuthorizationToken, ecr:DescribeImages, and for the push itself
             ecr:BatchCheckLayerAvailability, InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, PutImage.
 """
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from cloudexec.errors import AwsError, CloudexecError, SettingsError
 from cloudexec.infra.place import Place
+from cloudexec.infra.stack.look import glance
 
 TAG_LENGTH: Final = 16  # of 64 hexadecimal digits: nobody has so many images that two would meet
 
@@ -40,20 +41,11 @@ class Outputs:
 
 def outputs_of(place: Place) -> Outputs:
     """The stack's outputs. Errors: SettingsError if there is no such stack; AwsError and its kin."""
-    try:
-        reply = place.ask("cloudformation", "describe_stacks", {"StackName": place.stack})
-    except AwsError as error:
-        if error.code == "ValidationError":
-            what = f"there is no stack {place.stack!r} in {place.region}"
-            raise SettingsError(what, remedy="run `cloudexec up`, or name the stack with --stack") from error
-        raise
-    return Outputs(read_outputs(reply), place.stack)
-
-
-def read_outputs(reply: Mapping[str, Any]) -> dict[str, str]:
-    """Of DescribeStacks' reply."""
-    found = (reply.get("Stacks") or [{}])[0].get("Outputs") or []
-    return {one["OutputKey"]: one.get("OutputValue", "") for one in found}
+    state = glance(place)
+    if state.is_absent:
+        what = f"there is no stack {place.stack!r} in {place.region}"
+        raise SettingsError(what, remedy="run `cloudexec up`, or name the stack with --stack")
+    return Outputs(state.outputs, state.name)
 
 
 def repository_of(outputs: Outputs) -> str:

@@ -35,14 +35,9 @@ def upload(place: Place, bucket: str, context: Context) -> str:
 
 def build_remotely(place: Place, job: Job, say: Say, every_s: float = _EVERY_S) -> str:
     """Build and push; the image's name. Errors: CloudexecError with the phase that failed, AwsError and its kin."""
-    started = read_progress(place.ask("codebuild", "start_build", start_build_request(job))["build"])
-    say(f"CodeBuild: {started.id}")
     try:
-        ended = _follow(place, started, say, every_s)
-    except BaseException:
-        with suppress(CloudexecError):  # the first trouble is the one to tell
-            place.ask("codebuild", "stop_build", {"id": started.id})
-        raise
+        started = read_progress(place.ask("codebuild", "start_build", start_build_request(job))["build"])
+        ended = _follow_or_stop(place, started, say, every_s)
     finally:
         with suppress(CloudexecError):  # the bucket's lifecycle removes what stays
             place.ask("s3", "delete_object", _object(place, job.bucket, job.key))
@@ -54,6 +49,16 @@ def build_remotely(place: Place, job: Job, say: Say, every_s: float = _EVERY_S) 
     if not ended.image:
         raise CloudexecError(f"build {ended.id} succeeded and named no image", remedy="look at its log")
     return ended.image
+
+
+def _follow_or_stop(place: Place, started: Progress, say: Say, every_s: float) -> Progress:
+    try:
+        say(f"CodeBuild: {started.id}")
+        return _follow(place, started, say, every_s)
+    except BaseException:
+        with suppress(CloudexecError):  # the first trouble is the one to tell
+            place.ask("codebuild", "stop_build", {"id": started.id})
+        raise
 
 
 def _follow(place: Place, progress: Progress, say: Say, every_s: float) -> Progress:
@@ -68,7 +73,6 @@ def _follow(place: Place, progress: Progress, say: Say, every_s: float) -> Progr
                 told.add((phase.name, phase.status))
                 say(_line(phase))
         if progress.is_over:
-            log.read_on(progress)
             return progress
         time.sleep(every_s)
 
@@ -109,7 +113,7 @@ class BuildLog:
             for event in reply.get("events") or ():
                 self._say("  " + str(event.get("message", "")).rstrip())
             before, self._token = self._token, str(reply.get("nextForwardToken") or self._token)
-            if self._token == before or not reply.get("events"):  # the same token again: this is the end
+            if self._token == before:  # this is the end; a page without lines need not be
                 return
 
 
