@@ -116,3 +116,15 @@ def test_extras_of_a_lock_are_left_to_uv_and_those_of_a_project_are_read_here():
     assert of("uv.lock", "pyproject.toml", extras=["plot"]).extras == ("plot",)
     found = of("pyproject.toml", extras=["plot"])
     assert (found.extras, found.files["requirements.txt"]) == ((), "numpy\nsix\n")
+
+
+@pytest.mark.parametrize("names", [["pyproject.toml"], ["requirements.txt", "pyproject.toml"], list(ALL)])
+def test_each_file_is_read_once(names):
+    asked = []
+
+    def read(name):
+        asked.append(name)
+        return ALL[name] if name in names else None
+
+    project_of(read, python="3.13")
+    assert len(asked) == len(set(asked))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from cloudexec.errors import SettingsError
@@ -50,6 +51,7 @@ class Project:
 
 def project_of(read: Read, *, python: str, chosen: str = "", extras: Sequence[str] = ()) -> Project:
     """What the directory says. python: the client's `3.13`. Errors: SettingsError."""
+    read = cache(read)  # several steps ask for the same file
     found = [(name, kind) for name, kind in PRECEDENCE if read(name) is not None]
     if chosen:
         name, kind = chosen, _kind_of(chosen, read)
