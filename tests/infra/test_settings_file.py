@@ -180,9 +180,35 @@ def test_the_mode_of_the_file_stays_and_a_link_stays_one(environ: dict[str, str]
     assert 'bucket = "cloudexec-1-eu-west-1"' in real.read_text()
 
 
-def test_variables_that_overrule_the_file_are_named(environ: dict[str, str]):
-    written = settings_file.write(settings(), {}, "cloudexec", {**environ, "CLOUDEXEC_BUCKET": "other"})
-    assert written.overruled == ("CLOUDEXEC_BUCKET",)
+@pytest.mark.parametrize(
+    ("variables", "overruled"),
+    [
+        pytest.param({"CLOUDEXEC_BUCKET": "other"}, ["CLOUDEXEC_BUCKET"], id="another value"),
+        pytest.param({"CLOUDEXEC_BUCKET": OUTPUTS["Bucket"]}, [], id="the same value"),
+        pytest.param({"CLOUDEXEC_SUBNETS": "subnet-1, subnet-2"}, [], id="the same list"),
+        pytest.param({"CLOUDEXEC_SUBNETS": "subnet-2"}, ["CLOUDEXEC_SUBNETS"], id="another list"),
+        pytest.param({"CLOUDEXEC_ASSIGN_PUBLIC_IP": "yes"}, [], id="the same in another word"),
+        pytest.param({"CLOUDEXEC_AWS_PROFILE": "home"}, [], id="a variable that nobody reads"),
+        pytest.param({"CLOUDEXEC_MEMORY_MIB": "4096"}, [], id="what up does not write"),
+        pytest.param({"CLOUDEXEC_PROFILE": "big"}, [], id="a table that says something else"),
+        pytest.param({"CLOUDEXEC_PROFILE": "other"}, ["CLOUDEXEC_PROFILE"], id="a table that says otherwise"),
+        pytest.param({"CLOUDEXEC_PROFILE": "none"}, ["CLOUDEXEC_PROFILE"], id="a table that is not there"),
+    ],
+)
+def test_variables_that_overrule_the_file_are_named(
+    environ: dict[str, str], variables: dict[str, str], overruled: list[str]
+):
+    path = file_of(environ)
+    path.parent.mkdir()
+    path.write_text('[big]\nmemory_mib = 30720\nregion = "eu-west-1"\n[other]\nbucket = "other"\n')
+    written = settings_file.write(settings(profile="work"), {}, "cloudexec", {**environ, **variables})
+    assert list(written.overruled) == overruled
+
+
+def test_a_variable_that_cannot_be_read_leaves_the_file_as_it_is(environ: dict[str, str]):
+    with pytest.raises(SettingsError, match="CLOUDEXEC_ASSIGN_PUBLIC_IP"):
+        settings_file.write(settings(), {}, "cloudexec", {**environ, "CLOUDEXEC_ASSIGN_PUBLIC_IP": "perhaps"})
+    assert not file_of(environ).exists()
 
 
 @pytest.mark.parametrize(

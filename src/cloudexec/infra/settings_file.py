@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cloudexec.backends.aws_config import FILE_VARIABLE, KEYS, TABLE_VARIABLE, config_path
+from cloudexec.backends.aws_config import (
+    FILE_VARIABLE,
+    KEYS,
+    TABLE_VARIABLE,
+    config_path,
+    from_environment,
+    variable_of,
+)
 from cloudexec.backends.stack import DEFAULT_STACK
 from cloudexec.errors import SettingsError
 from cloudexec.infra.stack.look import StackState
@@ -90,6 +97,7 @@ def write(settings: Settings, before: Settings, stack: str, environ: Mapping[str
     name = "" if stack == DEFAULT_STACK else stack
     table = _table(document, name, make=True, path=path)
     assert table is not None
+    overruled = _overruled(document, name, settings, environ)
     changed, removed = [], []
     for key, value in before.items():
         if key not in settings and _is_ours(table, key) and _plain(table.get(key)) == value:
@@ -106,7 +114,7 @@ def write(settings: Settings, before: Settings, stack: str, environ: Mapping[str
         table=name,
         changed=tuple(changed),
         removed=tuple(removed),
-        overruled=_overruled(settings, name, environ),
+        overruled=overruled,
     )
 
 
@@ -146,12 +154,22 @@ def has_table(path: Path, name: str) -> bool:
     return not name or name in _read(path)
 
 
-def _overruled(settings: Settings, table: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Variables because of which executors will not do as the file says."""
-    found = [f"CLOUDEXEC_{key.upper()}" for key in settings if environ.get(f"CLOUDEXEC_{key.upper()}")]
-    if environ.get(TABLE_VARIABLE, "") != table and not table:
+def _overruled(document: TOMLDocument, table: str, settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables because of which executors will not do as the file says. Errors: SettingsError for what none can be."""
+    said = from_environment(environ)
+    found = [variable_of(key) for key in settings if key in said and said[key].value != KEYS[key](settings[key])]
+    chosen = environ.get(TABLE_VARIABLE, "")
+    if chosen and not table and _says_otherwise(document.get(chosen), settings):
         found.append(TABLE_VARIABLE)
     return tuple(found)
+
+
+def _says_otherwise(table: Any, settings: Settings) -> bool:
+    """Whether settings of this table differ; one that is not there stops executors."""
+    said = _plain(table)
+    if not isinstance(said, Mapping):
+        return True
+    return any(said.get(key, value) != value for key, value in settings.items())
 
 
 def _is_ours(table: Any, key: str) -> bool:
