@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
 from cloudexec import ECSExecutor
+from cloudexec.infra.runs.signs import SUMMARY_SILENT_S
+from cloudexec.observe.summary import Client, RunSummary, summary_key
 from tests.infra.stack.scene import ACCOUNT, BUCKET, OTHER_PYTHON, REGION, SMALL, Scene, up
 
 READS_MINE = json.dumps(
@@ -98,8 +101,10 @@ def test_it_refuses_while_a_run_is_alive(scene: Scene):
     assert "`cloudexec stop RUN`; --force ends them all" in said.text
     assert scene.config.exists()
 
+    scene.aws.faults.throttle("ecs", "StopTask", times=1)  # nobody but us would repeat it
     forced = scene.run("down", "--yes", "--force")
     assert forced.code == 0, forced.err
+    assert len(scene.aws.faults.fired("throttle")) == 1
     assert "Stopping 1 workers" in forced.text
     assert [queue.name for queue in scene.aws.queues()] == []
     assert [task.state for task in scene.aws.tasks()] == ["STOPPED"]
@@ -109,14 +114,43 @@ def test_it_refuses_while_a_run_is_alive(scene: Scene):
 def test_a_fresh_heartbeat_is_a_run_and_an_old_summary_is_none(scene: Scene):
     up(scene, *SMALL)
     s3 = scene.client("s3")
-    s3.put_object(Bucket=BUCKET, Key="cloudexec/summaries/r-1.json", Body=b"{}")
+    write_summary(scene, "r-1", state="done")
     s3.put_object(Bucket=BUCKET, Key="cloudexec/runs/r-2/control", Body=b"x")
     said = scene.run("down", "--yes")
     assert said.code == 3
-    assert "run r-2 has a client: its heartbeat is fresh" in said.text
-    assert "r-1" not in said.text
-    s3.delete_object(Bucket=BUCKET, Key="cloudexec/runs/r-2/control")
+    assert "1 runs are alive: run r-2 has a client: its heartbeat is fresh" in said.text
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    s3.delete_object(Bucket=BUCKET, Key="cloudexec/runs/r-2/control")  # a mark that is fresh, too
     assert scene.run("down", "--yes").code == 0
+
+
+def test_a_run_on_lambda_is_alive_while_its_client_writes_its_summary(scene: Scene):
+    up(scene, *SMALL)
+    ended = f"{socket.gethostname()}/{2**22 + 1}/1"  # Linux has no process of such a number
+    write_summary(scene, "r-1")
+    write_summary(scene, "r-2", state="done")
+    write_summary(scene, "r-3", client=Client(process=ended))
+    write_summary(scene, "r-4", prefix="ours")
+    scene.client("s3").put_object(Bucket=BUCKET, Key="cloudexec/summaries/r-5.json", Body=b"{}")
+    said = scene.run("down", "--yes")
+    assert said.code == 3
+    for words in ("3 runs", "run r-1 has a client: it wrote its summary", "run r-4 has", "run r-5 may have a client"):
+        assert words in said.text
+
+    # Eleven minutes later, by the clock of S3; what is so old is not even read.
+    scene.aws.faults.clock(SUMMARY_SILENT_S + 1, service="s3")
+    scene.aws.forget_requests()
+    assert scene.run("down", "--yes").code == 0
+    assert scene.aws.requests().get(("s3", "GetObject"), 0) == 0
+
+
+def write_summary(
+    scene: Scene, run_id: str, *, state: str = "running", client: Client | None = None, prefix: str = "cloudexec"
+) -> None:
+    """That of a run on Lambda, written now."""
+    times = {"begun_s": 1.7e9, "updated_s": 1.7e9}  # nobody goes by what a client's clock says
+    said = RunSummary(run_id=run_id, backend="lambda", state=state, client=client or Client(), **times)
+    scene.client("s3").put_object(Bucket=BUCKET, Key=summary_key(prefix, run_id), Body=said.to_json())
 
 
 def test_a_strangers_task_in_the_cluster_is_not_stopped(scene: Scene):
@@ -137,6 +171,7 @@ def test_a_strangers_task_in_the_cluster_is_not_stopped(scene: Scene):
     started = ecs.run_task(
         cluster="cloudexec", taskDefinition="theirs", launchType="FARGATE", networkConfiguration=network
     )
+    scene.aws.faults.throttle("ecs", "ListTasks", times=1)
     said = scene.run("down", "--yes", "--force")
     assert (said.code, "was not started by cloudexec" in said.text) == (2, True)
     assert [task.desired for task in scene.aws.tasks()] == ["RUNNING"]

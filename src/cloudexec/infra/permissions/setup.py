@@ -88,6 +88,13 @@ _ASKED: Final = (
     Grant(
         who=Who.SETUP,
         part=Part.COMMON,
+        why="`down` looks whether a run is at work that has written its summary lately",
+        actions=("s3:GetObject",),
+        on=(f"{_BUCKET}/{{prefix}}/summaries/*",),
+    ),
+    Grant(
+        who=Who.SETUP,
+        part=Part.COMMON,
         why="to see what is in it, and whether it is there and one's own",
         actions=("s3:GetBucketVersioning", "s3:ListBucket", "s3:ListBucketVersions"),
         on=(_BUCKET,),

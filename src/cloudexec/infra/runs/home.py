@@ -88,8 +88,7 @@ class RunsHome:
         """
         reply = self.place.ask("s3", "list_objects_v2", {**self.owner, "Prefix": key, "MaxKeys": 1})
         found = next((one for one in reply.get("Contents") or () if one["Key"] == key), None)
-        said = (reply.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
-        return found, parsedate_to_datetime(said).timestamp() if said else time.time()
+        return found, time_of(reply)
 
     def read(self, run_id: str) -> RunSummary:
         """Errors: RunMissing, WireError if it is damaged, AwsError."""
@@ -174,6 +173,12 @@ def find_home(
 def _bucket_of_stack(place: Place, *, is_named: bool) -> str:
     buckets = by_types(resources_of(place.stack, place.ask, is_named=is_named)).get("AWS::S3::Bucket", {})
     return buckets.get(choose(place.stack, "bucket", buckets, True), "")
+
+
+def time_of(reply: Mapping[str, Any]) -> float:
+    """What time it was for S3 when it answered, in seconds since 1970: ages of objects are told by its clock."""
+    said = (reply.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
+    return parsedate_to_datetime(said).timestamp() if said else time.time()
 
 
 def begun_s(run_id: str) -> float:

@@ -1,8 +1,9 @@
 """What is in a stack: resources, objects, images, what is alive, what runs have left behind.
 
-Called by: remove.py.   Calls: place.py, holders.py.
+Called by: remove.py.   Calls: place.py, holders.py; runs/signs.py, for which runs are alive.
 Whose is it? A run belongs to the stack in whose bucket its objects or its summary lie, or in whose cluster its tasks
 run; a queue to the stack of its run. Names alone tell nothing: two stacks of one account share `cloudexec-*`.
+Requests: the bucket is listed once; summaries are read of those runs alone that have written something lately.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from typing import Any, Final, TypeVar
 
+from cloudexec.backends.pull.control import is_dead_here
 from cloudexec.backends.pull.home import RUN_TAG
-from cloudexec.errors import AccessDenied, AwsError
+from cloudexec.errors import AccessDenied, AwsError, RunMissing, WireError
 from cloudexec.infra.place import Place
+from cloudexec.infra.runs.home import RunsHome, time_of
+from cloudexec.infra.runs.signs import SILENT_S, SUMMARY_SILENT_S, Signs, is_client_alive
 from cloudexec.infra.stack.holders import in_the_way
 
-_ALIVE_S: Final = 120.0  # a client writes its control object every 20 s
 _RUN_KEY: Final = re.compile(r"(?:^|/)(?:runs/(?P<run>[^/]+)/(?P<rest>.+)|summaries/(?P<summary>[^/]+)\.json)$").search
 _QUEUE: Final = re.compile(r"cloudexec-(?P<run>.+)-(?:work|out)$").search
 # What `ECSExecutor(image=)` registers; see backends/ecs/requests.py.
@@ -63,14 +65,31 @@ class Inside:
         return {physical for kind, physical in self.resources.values() if kind == "AWS::IAM::Role"}
 
 
-def look_inside(place: Place, stack_id: str, now: datetime | None = None) -> Inside:
+@dataclass(slots=True, kw_only=True)
+class Traces:
+    """What lies in the bucket of one run. control_s, summary_s: the ages of these objects, None without them; prefix:
+    below which its summary lies."""
+
+    control_s: float | None = None
+    summary_s: float | None = None
+    prefix: str = ""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it can be a living client's; what is older no one need read."""
+        return (self.control_s is not None and self.control_s < SILENT_S) or (
+            self.summary_s is not None and self.summary_s < SUMMARY_SILENT_S
+        )
+
+
+def look_inside(place: Place, stack_id: str) -> Inside:
     """Everything that `down` tells and does. Errors: AwsError and its kin."""
     found = Inside(resources=dict(_resources(place, stack_id)))
     cluster = found.physical("Cluster")
-    objects, runs, beating = _objects(place, found.physical("Bucket"), now or datetime.now(timezone.utc))
+    objects, runs = _objects(place, found.physical("Bucket"))
     tasks, others, working = _tasks(place, cluster)
     alive = [*(f"run {run} has workers in cluster {cluster}" for run in sorted(working))]
-    alive += [f"run {run} has a client: its heartbeat is fresh" for run in sorted(beating - working)]
+    alive += _clients(place, found.physical("Bucket"), {run: runs[run] for run in runs.keys() - working})
     return replace(
         found,
         objects=objects,
@@ -79,7 +98,7 @@ def look_inside(place: Place, stack_id: str, now: datetime | None = None) -> Ins
         strange=tuple(f"task {arn} in cluster {cluster} was not started by cloudexec" for arn in others),
         held=tuple(in_the_way(place, found.resources)),
         tasks=tasks,
-        queues=tuple(_queues(place, runs | working)) if cluster else (),
+        queues=tuple(_queues(place, runs.keys() | working)) if cluster else (),
         definitions=tuple(_definitions(place, found.roles)) if cluster else (),
     )
 
@@ -94,22 +113,53 @@ def _resources(place: Place, stack_id: str) -> Iterator[tuple[str, tuple[str, st
 # --- the bucket ---
 
 
-def _objects(place: Place, bucket: str, now: datetime) -> tuple[dict[str, Kind], set[str], set[str]]:
-    """Objects by kind, the runs that have some, and the runs whose clients were at work a moment ago."""
+def _objects(place: Place, bucket: str) -> tuple[dict[str, Kind], dict[str, Traces]]:
+    """Objects by kind, and the runs that have some."""
     kinds: dict[str, Kind] = {}
-    runs, beating = set(), set()
-    for version in versions(place, bucket):
-        key, size = version["Key"], int(version.get("Size") or 0)
-        kind = kind_of(key)
-        before = kinds.get(kind, Kind())
-        kinds[kind] = Kind(n=before.n + 1, n_bytes=before.n_bytes + size)
-        if found := _RUN_KEY(key):
-            run = found["run"] or found["summary"]
-            runs.add(run)
-            age_s = (now - version["LastModified"]).total_seconds()
-            if found["rest"] == "control" and version.get("IsLatest", True) and age_s < _ALIVE_S:
-                beating.add(run)
-    return dict(sorted(kinds.items())), runs, beating
+    runs: dict[str, Traces] = {}
+    for page in _pages(place, bucket):
+        now_s = time_of(page)
+        for version in _of_page(page):
+            key, size = version["Key"], int(version.get("Size") or 0)
+            kind = kind_of(key)
+            before = kinds.get(kind, Kind())
+            kinds[kind] = Kind(n=before.n + 1, n_bytes=before.n_bytes + size)
+            if found := _RUN_KEY(key):
+                run = runs.setdefault(found["run"] or found["summary"], Traces())
+                is_there = "Size" in version and version.get("IsLatest", True)  # a mark of a removed one has no size
+                age_s = max(0.0, now_s - version["LastModified"].timestamp())
+                if is_there and found["rest"] == "control":
+                    run.control_s = age_s
+                elif is_there and found["summary"]:
+                    run.summary_s, run.prefix = age_s, key[: found.start()].strip("/")
+    return dict(sorted(kinds.items())), runs
+
+
+def _clients(place: Place, bucket: str, runs: Mapping[str, Traces]) -> Iterator[str]:
+    """Sentences on the runs whose clients are at work."""
+    for run, traces in sorted(runs.items()):
+        if traces.is_fresh and (why := _life(RunsHome(place, bucket, traces.prefix), run, traces)):
+            yield f"run {run} {why}"
+
+
+def _life(home: RunsHome, run: str, traces: Traces) -> str:
+    """By which sign a run is alive; empty if it is not. What cannot be read speaks for the run.
+
+    A run on Lambda has no control object as long as it has no long calls: its summary is the only sign then.
+    """
+    has_beat = traces.control_s is not None and traces.control_s < SILENT_S
+    sign = "its heartbeat is fresh" if has_beat else f"it wrote its summary {traces.summary_s or 0.0:.0f} s ago"
+    if traces.summary_s is not None:
+        try:
+            summary = home.read(run)
+        except RunMissing:  # removed meanwhile
+            return f"has a client: {sign}" if has_beat else ""
+        except (WireError, AccessDenied) as error:
+            return f"may have a client: {sign}, and that cannot be read: {error.what}"
+        signs = Signs(traces.control_s, traces.summary_s, None, is_dead_here(summary.client.process))
+        if summary.is_over or not is_client_alive(summary, signs):
+            return ""
+    return f"has a client: {sign}"
 
 
 def kind_of(key: str) -> str:
@@ -123,6 +173,14 @@ def kind_of(key: str) -> str:
 
 def versions(place: Place, bucket: str) -> Iterator[Mapping[str, Any]]:
     """All versions of all objects, and marks of removed ones, of a bucket of this account; none if it is not there."""
+    return itertools.chain.from_iterable(map(_of_page, _pages(place, bucket)))
+
+
+def _of_page(page: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return itertools.chain(page.get("Versions") or (), page.get("DeleteMarkers") or ())
+
+
+def _pages(place: Place, bucket: str) -> Iterator[Mapping[str, Any]]:
     if not bucket:
         return
     request: dict[str, Any] = {"Bucket": bucket, "ExpectedBucketOwner": place.account_id}
@@ -133,8 +191,7 @@ def versions(place: Place, bucket: str) -> Iterator[Mapping[str, Any]]:
             if error.code == "NoSuchBucket" or error.status == 404:
                 return
             raise
-        yield from page.get("Versions") or ()
-        yield from page.get("DeleteMarkers") or ()
+        yield page
         if not page.get("IsTruncated"):
             return
         request |= {"KeyMarker": page["NextKeyMarker"]}
