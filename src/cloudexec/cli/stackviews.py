@@ -161,21 +161,17 @@ def explained(place: Place) -> Iterator[None]:
     try:
         yield
     except ConnectionLost as error:
-        known = _regions(place)
+        known = place.known_regions("cloudformation")
         if place.region in known or place.clients.endpoint_of("cloudformation"):
             raise
         what = f"region {place.region!r} is unknown, or cannot be reached: {error.what}"
-        raise SettingsError(
-            what, remedy=f"correct --region; near it: {', '.join(_near(place.region, known))}"
-        ) from error
+        near = ", ".join(_near(place.region, known))  # none in a partition that is younger than this boto3
+        remedy = f"correct --region; near it: {near}" if near else "correct --region"
+        raise SettingsError(what, remedy=remedy) from error
     except AwsError as error:
         if error.code in ("OptInRequired", "UnrecognizedClientException", "InvalidClientTokenId"):
             error.remedy += f"; or region {place.region!r} is not enabled in this account: give another one by --region"
         raise
-
-
-def _regions(place: Place) -> list[str]:
-    return [str(name) for name in place.clients.session.get_available_regions("cloudformation")]
 
 
 def _near(region: str, known: Sequence[str]) -> list[str]:

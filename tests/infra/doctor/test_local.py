@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudexec.backends.aws_config import Found
+from cloudexec.backends.clients import Clients
 from cloudexec.errors import AccessDenied, AwsError, ConnectionLost, CredentialsExpired, CredentialsMissing
 from cloudexec.infra.doctor.findings import Finding, Level, action_of, of_error, shortened
 from cloudexec.infra.doctor.identity import (
@@ -20,6 +21,7 @@ from cloudexec.infra.doctor.identity import (
 from cloudexec.infra.doctor.reach import Trouble, judge_connection, trouble_of
 from cloudexec.infra.doctor.settings import judge_settings, judge_variables
 from cloudexec.infra.doctor.software import Software, judge_software, numbers
+from cloudexec.infra.place import Place
 
 OK, WARNING, FAILED, UNKNOWN = Level.OK, Level.WARNING, Level.FAILED, Level.UNKNOWN
 
@@ -224,6 +226,12 @@ def test_skew(date, skew_s):
 )
 def test_region(region, said, level):
     assert levels(judge_region(region, said)) == [level]
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "cn-north-1", "us-gov-west-1"])
+@pytest.mark.parametrize("service", ["sts", "cloudformation"])
+def test_regions_of_all_partitions_are_known(region, service):
+    assert judge_region_name(region, Place(Clients(region=region)).known_regions(service)) == []
 
 
 def test_a_misspelt_region_is_guessed():

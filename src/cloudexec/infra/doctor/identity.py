@@ -52,7 +52,7 @@ def check_identity(scene: Scene) -> list[Finding]:
         region = scene.place.region
     except SettingsError as error:
         return [failed(REGION if "region" in error.what else SUBJECT, error.what, error.remedy)]
-    names = scene.place.clients.session.get_available_regions("sts")
+    names = scene.place.known_regions("sts")
     began_s = time.time()
     try:
         said = scene.place.clients.caller
