@@ -1,6 +1,7 @@
 """What CloudFormation, S3 and IAM tell: the stack, the bucket, rights and roles."""
 
 import json
+from datetime import datetime
 
 import pytest
 
@@ -172,8 +173,13 @@ def test_rules_that_do_not_expire_anything_do_not_count():
         {"Status": "Enabled", "Prefix": "b/", "Expiration": {"Days": 1}},
         {"Status": "Disabled", "Prefix": "c/", "Expiration": {"Days": 1}},
         {"Status": "Enabled", "Prefix": "d/", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
+        {"Status": "Enabled", "Filter": {}, "Expiration": {"ExpiredObjectDeleteMarker": True}},
+        {"Status": "Enabled", "Filter": {"Tag": {"Key": "k", "Value": "v"}}, "Expiration": {"Days": 1}},
+        {"Status": "Enabled", "Filter": {"ObjectSizeGreaterThan": 1}, "Expiration": {"Days": 1}},
+        {"Status": "Enabled", "Filter": {"And": {"Prefix": "e/", "ObjectSizeLessThan": 9}}, "Expiration": {"Days": 1}},
+        {"Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Date": datetime(2027, 1, 1)}},
     ]
-    assert expiring(rules) == ("a/", "b/")
+    assert expiring(rules) == ("a/", "b/", "")
 
 
 def test_ecs_needs_a_bucket_and_lambda_can_do_without():
@@ -274,6 +280,12 @@ def test_nothing_is_tried_that_changes_anything():
     assert probes("") == []
     for one in probes("mine"):
         assert one.operation.startswith(("get_", "list_", "describe_")) or "0" * 32 in one.request.values()
+
+
+def test_what_was_tried_is_told_with_what_it_was_tried_on():
+    on = {one.action: one.on for one in probes("mine")}
+    assert on.pop("sqs:GetQueueUrl") == "cloudexec-doctor-work"
+    assert set(on.values()) == {"mine"}
 
 
 # --- roles ----------------------------------------------------------------------------------------------

@@ -126,11 +126,13 @@ def _care(scene: Scene, owned: Mapping[str, Any]) -> BucketCare:
 
 
 def expiring(rules: list[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The prefixes whose objects expire. Pure."""
+    """The prefixes whose objects expire, all of them: not those of a tag or a size alone, nor only marks. Pure."""
     return tuple(
         str((rule.get("Filter") or {}).get("Prefix") or rule.get("Prefix") or "")
         for rule in rules
-        if rule.get("Status") == "Enabled" and rule.get("Expiration")
+        if rule.get("Status") == "Enabled"
+        and (rule.get("Expiration") or {}).keys() & {"Days", "Date"}
+        and (rule.get("Filter") or {}).keys() <= {"Prefix"}
     )
 
 

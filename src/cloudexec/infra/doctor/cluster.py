@@ -77,7 +77,7 @@ def judge_definition(
     if target.is_fargate:
         findings += _judge_fargate(named, said, size)
     findings += _judge_architecture(named, target, said)
-    findings += _judge_command(named, container)
+    findings += _judge_driver(named, container)
     if not findings:
         arch = (said.get("runtimePlatform") or {}).get("cpuArchitecture") or "X86_64"
         text = f"{named} is ACTIVE: {size[0]:g} vCPU and {size[1]} MiB, {arch}"
@@ -106,7 +106,7 @@ def _judge_architecture(named: str, target: EcsTarget, said: Mapping[str, Any]) 
     return []
 
 
-def _judge_command(named: str, container: Mapping[str, Any]) -> list[Finding]:
+def _judge_driver(named: str, container: Mapping[str, Any]) -> list[Finding]:
     logs = container.get("logConfiguration") or {}
     if not logs:
         text = f"{named} writes no log: what a worker that dies says last is lost"

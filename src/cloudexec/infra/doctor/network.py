@@ -57,14 +57,10 @@ def check_network(scene: Scene) -> list[Finding]:
         if target.security_groups
         else (),
         has_public_ip=bool(target.assign_public_ip),
-        needs=needs_of(str(scene.container.get("image") or target.image), has_log=bool(_log(scene))),
+        needs=needs_of(str(scene.container.get("image") or target.image), has_log=bool(scene.log_group)),
         n_tasks=scene.n_tasks,
     )
     return judge_network(facts)
-
-
-def _log(scene: Scene) -> object:
-    return scene.ecs.target.log_group or (scene.container.get("logConfiguration") or {}).get("logDriver") == "awslogs"
 
 
 def _all(scene: Scene, operation: str, request: Mapping[str, Any], items: str) -> tuple[Mapping[str, Any], ...] | None:

@@ -192,9 +192,11 @@ def judge_rights(verdicts: Iterable[Verdict]) -> list[Finding]:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A request that changes nothing. harmless: codes of those who may, and ask about what is not there."""
+    """A request that changes nothing. on: what it asks about; harmless: codes of those who may, and ask about what is
+    not there."""
 
     action: str
+    on: str
     why: str
     service: str
     operation: str
@@ -206,18 +208,20 @@ def probes(cluster: str) -> list[Probe]:
     """What may be tried of what no other check asks anyway. cluster: "" without ECS. Pure."""
     if not cluster:
         return []
-    nothing = "0" * 32
+    nothing, queue = "0" * 32, f"cloudexec-{_EXAMPLE}-work"
     return [
         Probe(
             action="sqs:GetQueueUrl",
+            on=queue,
             why="the two queues of each run",
             service="sqs",
             operation="get_queue_url",
-            request={"QueueName": f"cloudexec-{_EXAMPLE}-work"},
+            request={"QueueName": queue},
             harmless=frozenset({"QueueDoesNotExist"}),
         ),
         Probe(
             action="ecs:ListTasks",
+            on=cluster,
             why="to watch workers",
             service="ecs",
             operation="list_tasks",
@@ -225,6 +229,7 @@ def probes(cluster: str) -> list[Probe]:
         ),
         Probe(
             action="ecs:DescribeTasks",
+            on=cluster,
             why="to watch workers",
             service="ecs",
             operation="describe_tasks",
@@ -232,6 +237,7 @@ def probes(cluster: str) -> list[Probe]:
         ),
         Probe(
             action="ecs:StopTask",
+            on=cluster,
             why="to stop workers",
             service="ecs",
             operation="stop_task",
@@ -255,7 +261,7 @@ def _probe(scene: Scene) -> list[Verdict]:
             if not isinstance(error, AccessDenied) and error.code not in one.harmless:
                 continue  # it says nothing
             is_allowed = not isinstance(error, AccessDenied)
-        verdicts.append(Verdict(action=one.action, on=cluster or "*", why=one.why, is_allowed=is_allowed))
+        verdicts.append(Verdict(action=one.action, on=one.on, why=one.why, is_allowed=is_allowed))
     return verdicts
 
 
