@@ -93,6 +93,23 @@ def test_programs_get_one_document_and_the_same_exit_code(doctor, faults):
     assert json.loads(text)["summary"]["failed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [pytest.param("region =", "TOML", id="no TOML"), pytest.param("regoin = 'x'", "regoin", id="no such setting")],
+)
+def test_a_configuration_file_that_cannot_be_read_is_a_finding(doctor, aws, tmp_path, monkeypatch, text, words):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    monkeypatch.setenv("CLOUDEXEC_CONFIG", str(path))
+    aws.forget_requests()
+    code, told = doctor("--json")
+    (finding,) = [one for one in json.loads(told)["findings"] if one["level"] == "failed"]
+    assert (code, finding["subject"]) == (1, "settings")
+    assert words in finding["text"]
+    assert finding["remedy"]
+    assert aws.requests() == {}
+
+
 @pytest.mark.parametrize("words", [["--max-workers", "0"], ["--only", "ec2"], ["--nothing"]])
 def test_wrong_usage(aws, words):
     assert run(["doctor", *words]) == 2

@@ -11,14 +11,17 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import click
 from rich.markup import escape
 
+from cloudexec.backends.clients import Clients
 from cloudexec.cli.common import json_option, place_of, place_options
 from cloudexec.cli.main import FAILED
 from cloudexec.cli.show import out, print_json
+from cloudexec.errors import SettingsError
 from cloudexec.executors.awslambda import LambdaExecutor
 from cloudexec.executors.base import CloudExecutor
 from cloudexec.executors.ecs import ECSExecutor
@@ -26,6 +29,7 @@ from cloudexec.infra.doctor.examine import examine
 from cloudexec.infra.doctor.findings import LOOK_REMEDY, Finding, Level, unknown
 from cloudexec.infra.doctor.scene import Wanted
 from cloudexec.infra.doctor.trial import SUBJECTS, Trial, cost_of, judge_failure, judge_trial, make_witness
+from cloudexec.infra.place import Place
 
 WIDTH: Final = 80  # where nobody can say how wide the terminal is
 MOST_WIDTH: Final = 110  # longer lines are hard to read
@@ -64,7 +68,7 @@ def doctor(
     )
     tell = (lambda _: None) if as_json else _Teller(verbose=verbose)
     found: list[Finding] = []
-    with place_of(**where) as place:
+    with _place(where) as place:
         for finding in examine(place, wanted):
             found.append(finding)
             tell(finding)
@@ -78,6 +82,20 @@ def doctor(
     else:
         _print_summary(counts, runs=runs)
     return FAILED if counts[Level.FAILED.value] else 0
+
+
+@contextmanager
+def _place(where: Mapping[str, Any]) -> Iterator[Place]:
+    """Where to look. One without settings where they cannot be read: `examine` reads them first, tells why they cannot,
+    as one finding among others, and asks nothing of AWS."""
+    with ExitStack() as held:
+        try:
+            place = held.enter_context(place_of(**where))
+        except SettingsError:
+            clients = Clients()
+            held.callback(clients.close)
+            place = Place(clients)
+        yield place
 
 
 class _Teller:
