@@ -3,10 +3,12 @@
 The account stays as it is; what is broken is a setting, a fault, or put right again at the test's end.
 """
 
+import io
 import json
 import os
 import sys
 import time
+import zipfile
 
 import boto3
 import pytest
@@ -231,11 +233,13 @@ def stack(aws, service):
         settled(name)
 
 
-def test_a_stack_as_up_leaves_it_when_it_is_interrupted(examined, stack):
+def test_a_stack_as_up_leaves_it_when_it_is_interrupted(aws, examined, stack):
     assert stack("half", template(StackOptions(ecs=False, python=PYTHON))) == "CREATE_COMPLETE"
+    aws.forget_requests()
     findings = examined(given={"stack": "half"}, parts=["lambda"])
     assert said(findings, Level.FAILED, "stack") == ["stack half is half made: it has no function yet"]
     assert said(findings, Level.WARNING, "stack") == []  # its template is today's
+    assert aws.requests()["cloudformation", "GetTemplate"] == 1
 
 
 def test_a_stack_of_other_hands_and_another_python(examined, stack):
@@ -356,6 +360,28 @@ def test_a_mistake_in_a_check_hides_nothing(examined):
 
 
 # --- quotas -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_as_wide_as_what_is_reserved_for_all_its_functions(aws, examined, service):
+    client, first = service("lambda"), aws.setup["function"]
+    told = client.get_function_configuration(FunctionName=first)
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("nothing.py", "")
+    like = {name: told[name] for name in ("Runtime", "Role", "Handler")}
+    client.create_function(FunctionName="shard", Code={"ZipFile": code.getvalue()}, **like)
+    try:
+        for name in (first, "shard"):
+            client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=5)
+        findings = examined(parts=["lambda"], shards="shard")
+        narrow = examined(parts=["lambda"], shards="shard", max_workers=50)
+    finally:
+        client.delete_function_concurrency(FunctionName=first)
+        client.delete_function(FunctionName="shard")
+    (width,) = [one for one in findings if one.subject == "width"]
+    assert (width.level, width.facts["environments"]) == (Level.OK, 10)
+    (width,) = [one for one in narrow if one.subject == "width"]
+    assert (width.level, width.facts["fit"]) == (Level.WARNING, 10)
 
 
 def test_a_quota_that_is_too_small_is_raised_by_the_command_that_is_told(examined, service):

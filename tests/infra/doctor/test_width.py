@@ -89,7 +89,7 @@ def test_prices_say_where_and_when_they_are_from():
 
 
 def concurrency(**changes):
-    known = {"memory_mib": 1769, "slots": 1, "arch": "x86_64", "region": "us-east-1"}
+    known = {"memory_mib": 1769, "slots": 1, "arch": "x86_64", "region": "us-east-1", "n_places": 800}
     return LambdaRoom(**known | {"account": 1000, "unreserved": 1000} | changes)
 
 
@@ -99,10 +99,12 @@ def concurrency(**changes):
         pytest.param({}, OK, "max_workers=800, which is the default,", "", id="four fifths of the account"),
         pytest.param({"n_workers": 10}, OK, "10 environments of 1769 MiB", "", id="a few"),
         pytest.param({"n_workers": 10, "slots": 4}, OK, "3 environments", "", id="several in each"),
-        pytest.param({"reserved": 5}, OK, "max_workers=5", "", id="what is reserved"),
+        pytest.param({"reserved": 5, "n_places": 5}, OK, "max_workers=5", "", id="what is reserved"),
         pytest.param({"reserved": 5, "n_workers": 10}, WARNING, "lets 5 run", "put-function-concurrency", id="less"),
         pytest.param({"n_workers": 1500}, WARNING, "lets 1000 run", "--desired-value 1500", id="the account's end"),
-        pytest.param({"account": None, "unreserved": None}, OK, "max_workers=100", "", id="nobody may look"),
+        pytest.param(
+            {"account": None, "unreserved": None, "n_places": 100}, OK, "max_workers=100", "", id="nobody may look"
+        ),
         pytest.param({"n_workers": 3, "account": 10, "unreserved": 0}, FAILED, "lets 0 run", "13", id="all reserved"),
         pytest.param({"n_workers": 2000, "account": 3000, "unreserved": 3000}, OK, "about 11 s", "", id="it grows"),
     ],

@@ -7,11 +7,10 @@ Source:    facts of AWS's documentation: launch rates and quota codes of Fargate
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cloudexec.backends.awslambda.discovery import SHARE_OF_ACCOUNT
 from cloudexec.backends.ecs.target import Capacity
 from cloudexec.errors import AwsError
 from cloudexec.infra.doctor.findings import Finding, failed, of_error, ok, warning
@@ -149,8 +148,9 @@ def raise_quota(service: str, code: str, value: int, region: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class LambdaRoom:
-    """What Lambda would start for a run. reserved: for the function, None if nothing is.
+    """What Lambda would start for a run. n_places: environments that a run may fill by default, of all its functions.
 
+    reserved: for the function and its shards together, None if one of them has nothing reserved.
     account, unreserved: the account's concurrency, and what no function has reserved; None where nobody could look.
     """
 
@@ -158,45 +158,51 @@ class LambdaRoom:
     slots: int
     arch: str
     region: str
+    n_places: int
     n_workers: int | None = None
     reserved: int | None = None
     account: int | None = None
     unreserved: int | None = None
 
-    @property
-    def n_places(self) -> int:
-        """Environments that a run may fill by default."""
-        if self.reserved is not None:
-            return self.reserved
-        return max(1, int(SHARE_OF_ACCOUNT * self.unreserved)) if self.unreserved is not None else 100
-
 
 def check_lambda(scene: Scene) -> list[Finding]:
-    """What the account and the function may have at once."""
+    """What the account and the functions may have at once."""
     place, facts = scene.function
     findings: list[Finding] = []
-    said: dict[str, Mapping[str, Any]] = {}
-    asked: tuple[tuple[str, dict[str, Any], str], ...] = (
-        ("get_function_concurrency", {"FunctionName": place.function}, "what is reserved for the function"),
-        ("get_account_settings", {}, "the account's concurrency"),
-    )
-    for operation, request, what in asked:
-        try:
-            said[operation] = scene.ask("lambda", operation, request)
-        except AwsError as error:
-            findings.append(of_error(SUBJECT, what, error))
-    limit = said.get("get_account_settings", {}).get("AccountLimit") or {}
+    reserved: int | None = None
+    limit: Mapping[str, Any] = {}
+    try:
+        reserved = _reserved(scene, (place.function, *place.shards))
+    except AwsError as error:
+        findings.append(of_error(SUBJECT, "what is reserved for the function", error))
+    try:
+        limit = scene.ask("lambda", "get_account_settings").get("AccountLimit") or {}
+    except AwsError as error:
+        findings.append(of_error(SUBJECT, "the account's concurrency", error))
     room = LambdaRoom(
         memory_mib=facts.memory_mib,
         slots=place.slots or facts.n_vcpus,
         arch=facts.arch,
         region=scene.place.region,
+        n_places=facts.n_concurrent,
         n_workers=scene.wanted.max_workers,
-        reserved=said.get("get_function_concurrency", {}).get("ReservedConcurrentExecutions"),
+        reserved=reserved,
         account=limit.get("ConcurrentExecutions"),
         unreserved=limit.get("UnreservedConcurrentExecutions"),
     )
     return judge_lambda(room) + findings
+
+
+def _reserved(scene: Scene, functions: Iterable[str]) -> int | None:
+    """What is reserved for all of them, None if it is not for each. Errors: AwsError and its kin."""
+    total = 0
+    for function in functions:
+        said = scene.ask("lambda", "get_function_concurrency", {"FunctionName": function})
+        own = said.get("ReservedConcurrentExecutions")
+        if own is None:
+            return None
+        total += int(own)
+    return total
 
 
 def judge_lambda(room: LambdaRoom, prices: Prices = US_EAST_1) -> list[Finding]:
@@ -213,7 +219,7 @@ def judge_lambda(room: LambdaRoom, prices: Prices = US_EAST_1) -> list[Finding]:
     wanted = f"max_workers={n_workers}{default} on Lambda: {n_wanted} environments of {room.memory_mib} MiB"
     price = f"${usd_h:.2f} an hour of work{price_note(room.region, prices)}"
     if fits < n_wanted:
-        what = f"{most} reserved for the function" if room.reserved is not None else f"{most} that nobody has reserved"
+        what = f"{most} are reserved" if room.reserved is not None else f"{most} that nobody has reserved"
         text = f"{wanted}, and the concurrency lets {fits} run at once ({what}): {price}"
         if room.reserved is not None:
             remedy = "reserve more (aws lambda put-function-concurrency), or nothing: delete-function-concurrency"

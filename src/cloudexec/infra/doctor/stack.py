@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from cloudexec.infra.doctor.findings import Finding, detail, failed, ok, warning
 from cloudexec.infra.doctor.scene import Scene
-from cloudexec.infra.stack.look import StackState, look
+from cloudexec.infra.stack.look import StackState, glance, read_options
 from cloudexec.infra.template.build import template
 from cloudexec.infra.template.options import STACK_TAG, StackOptions
 
@@ -22,10 +23,14 @@ _WORKING: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE")
 
 def check_stack(scene: Scene) -> list[Finding]:
     """What CloudFormation knows of it."""
-    state = look(scene.place, scene.stack)
+    state = glance(scene.place, scene.stack)
     if state.is_absent:
         return judge_absence(scene.stack, is_named=bool(scene.ecs_settled.stack), is_needed=_is_needed(scene))
-    is_current = state.options is None or is_same(_document(scene, state.id), state.options)
+    is_current = True
+    if state.is_ours:
+        document = _document(scene, state.id)
+        state = replace(state, options=read_options(document))
+        is_current = state.options is None or is_same(document, state.options)
     python = "{}.{}".format(*sys.version_info[:2])
     return judge_stack(state, state.age_s(datetime.now(timezone.utc)), python, is_current=is_current)
 
