@@ -47,23 +47,22 @@ class Names:
 
 def in_template() -> Names:
     """For `Fn::Sub`: what CloudFormation fills in."""
-    return Names(
-        partition="${AWS::Partition}",
-        region="${AWS::Region}",
+    named = _named(
         account="${AWS::AccountId}",
+        region="${AWS::Region}",
         stack="${AWS::StackName}",
+        partition="${AWS::Partition}",
         bucket="${BucketName}",  # the parameter: function, role and bucket name each other
+        prefix=PREFIX,
+    )
+    # The function and others stay named: rights are there before they are, and GetAtt would wait for them.
+    return replace(
+        named,
         cluster="${Cluster.Arn}",
         task_role="${TaskRole.Arn}",
         execution_role="${ExecutionRole.Arn}",
         function_role="${FunctionRole.Arn}",
         build_role="${BuildRole.Arn}",
-        # By name, not by GetAtt: rights are there before the function is.
-        function="arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-worker",
-        image_function="arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-image",
-        log_group="arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/cloudexec/${AWS::StackName}",
-        repository="arn:${AWS::Partition}:ecr:${AWS::Region}:${AWS::AccountId}:repository/${AWS::StackName}",
-        build="arn:${AWS::Partition}:codebuild:${AWS::Region}:${AWS::AccountId}:project/${AWS::StackName}",
     )
 
 
@@ -76,6 +75,12 @@ def concrete(
     """
     if not (account.isascii() and account.isdigit() and len(account) == 12):
         raise SettingsError(f"{account!r} is not an AWS account id", remedy="give its twelve digits")
+    bucket = bucket or bucket_name(stack, account, region)
+    return _named(account=account, region=region, stack=stack, partition=partition, bucket=bucket, prefix=prefix)
+
+
+def _named(*, account: str, region: str, stack: str, partition: str, bucket: str, prefix: str) -> Names:
+    """How the stack calls what it makes."""
 
     def arn(service: str, rest: str) -> str:
         return f"arn:{partition}:{service}:{region}:{account}:{rest}"
@@ -88,7 +93,7 @@ def concrete(
         region=region,
         account=account,
         stack=stack,
-        bucket=bucket or bucket_name(stack, account, region),
+        bucket=bucket,
         cluster=arn("ecs", f"cluster/{stack}"),
         task_role=role("TaskRole"),
         execution_role=role("ExecutionRole"),
