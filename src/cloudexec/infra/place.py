@@ -6,9 +6,10 @@ Called by: cli, which makes one; everything in infra.   Calls: backends.clients.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any, Final
 
-from cloudexec.backends.clients import Clients
+from cloudexec.backends.clients import Clients, translated
 from cloudexec.backends.stack import DEFAULT_STACK
 
 _PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
@@ -25,18 +26,31 @@ class Place:
         """One request, e.g. `ask("s3", "head_bucket", {...})`. Errors: AwsError and its kin, SettingsError."""
         return self.clients.ask(service, operation, request or {}, patient=True)
 
-    def pages(
-        self, service: str, operation: str, request: Mapping[str, Any], items: str, token: str = "NextToken"
-    ) -> Iterator[Any]:
+    def body(self, what: str, reply: Mapping[str, Any], most_bytes: int) -> bytes:
+        """The body of an object that `ask` was answered with: `most_bytes` of it, and one more if there are more.
+        what: was asked for. Errors: as `ask`."""
+        from botocore.exceptions import BotoCoreError
+
+        found = bytearray()
+        try:
+            # Read until nothing comes: only then does botocore compare the length with what was announced.
+            with closing(reply["Body"]) as body:
+                while len(found) <= most_bytes and (chunk := body.read(most_bytes + 1 - len(found))):
+                    found += chunk
+        except BotoCoreError as error:
+            raise translated(what, error) from error
+        return bytes(found)
+
+    def pages(self, service: str, operation: str, request: Mapping[str, Any], items: str) -> Iterator[Any]:
         """All items of a listing, page by page. items: the member that holds them. Errors: as `ask`."""
         asked = dict(request)
         while True:
             reply = self.ask(service, operation, asked)
             yield from reply.get(items) or ()
-            said = reply.get(token) or reply.get(token[0].lower() + token[1:])
-            if not said:
+            token = next((name for name in ("NextToken", "nextToken") if reply.get(name)), None)
+            if token is None:
                 return
-            asked[token if token in reply else token[0].lower() + token[1:]] = said
+            asked[token] = reply[token]
 
     @property
     def region(self) -> str:

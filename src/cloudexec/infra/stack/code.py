@@ -77,8 +77,7 @@ def fetch_record(place: Place, bucket: str) -> CodeRecord | None:
         if isinstance(error, NoSuchKey) or error.code == "NoSuchBucket":
             return None
         raise
-    with reply["Body"] as body:
-        return read_record(body.read(_MOST_BYTES))
+    return read_record(place.body(f"reading s3://{bucket}/{RECORD_KEY}", reply, _MOST_BYTES))
 
 
 def size_of(place: Place, bucket: str, key: str) -> int | None:
