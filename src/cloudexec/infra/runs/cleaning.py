@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from cloudexec.backends.pull.control import is_dead_here
 from cloudexec.errors import AwsError, CloudexecError, RunMissing
-from cloudexec.infra.runs.home import AT_ONCE, RUN_ID, RunsHome, begun_s
+from cloudexec.infra.runs.home import AT_ONCE, RUN_ID, RunsHome, begun_s, is_run_id
 from cloudexec.infra.runs.signs import DETACHED_S, SILENT_S, SUMMARY_SILENT_S, control_age, tasks_of
 from cloudexec.infra.runs.stopping import is_own, remove_queues, stop_tasks
 from cloudexec.observe.summary import RunSummary, summary_key
@@ -78,13 +78,17 @@ def find_remains(
     home: RunsHome, *, older_than_s: float = OLDER_THAN_S, run_id: str = "", summaries: bool = False
 ) -> list[Remains]:
     """What is there of runs, oldest first; those that are kept say why. Errors: AwsError and its kin."""
-    now_s = time.time()
+    begun_until_s = time.time() - older_than_s
+
+    def is_meant(one: str) -> bool:
+        """What is younger than all that is looked for is not even looked at."""
+        return one == (run_id or one) and is_run_id(one) and begun_s(one) <= begun_until_s
+
     described = {entry.run_id: entry.modified_s for entry in home.summaries()}
     folders = set(_folders(home))
-    queues = _queues(home, described.keys() | folders)
+    queues = _queues(home, is_meant, described.keys() | folders)
     wanted = folders | queues.keys() | (described.keys() if summaries or run_id else set())
-    # What is younger than all that is looked for is not even looked at.
-    ids = [one for one in sorted(wanted) if begun_s(one) <= now_s - older_than_s and one == (run_id or one)]
+    ids = [one for one in sorted(wanted) if is_meant(one)]
     if not ids:
         return []
 
@@ -163,16 +167,19 @@ def _folders(home: RunsHome) -> Iterable[str]:
     prefix = home.run_prefix("x").removesuffix("x/")
     for one in home.objects({**home.owner, "Prefix": prefix, "Delimiter": "/"}, "CommonPrefixes"):
         name = one["Prefix"][len(prefix) :].rstrip("/")
-        if RUN_ID.fullmatch(name):
+        if is_run_id(name):
             yield name
 
 
-def _queues(home: RunsHome, known: Collection[str]) -> Mapping[str, list[str]]:
-    """URLs of queues by run: of runs that are known here, or whose tag says that they belong here."""
+def _queues(home: RunsHome, is_meant: Callable[[str], bool], known: Collection[str]) -> Mapping[str, list[str]]:
+    """URLs of queues by run: of runs that are meant and known here, or whose tag says that they belong here. Tags are
+    asked for one by one, so of no others."""
     found: dict[str, list[str]] = {}
     request = {"QueueNamePrefix": "cloudexec-r", "MaxResults": 1000}
     for url in home.place.pages("sqs", "list_queues", request, "QueueUrls"):
         named = _QUEUE.fullmatch(url.rsplit("/", 1)[-1])
-        if named is not None and is_own(home, url, named[1], is_known=named[1] in known):
+        if named is None or not is_meant(named[1]):
+            continue
+        if is_own(home, url, named[1], is_known=named[1] in known):
             found.setdefault(named[1], []).append(url)
     return found

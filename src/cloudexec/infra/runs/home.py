@@ -21,7 +21,7 @@ from cloudexec.backends.stack import by_types, choose, resources_of
 from cloudexec.errors import AwsError, NoSuchKey, RunMissing, SettingsError
 from cloudexec.infra.names import PREFIX
 from cloudexec.infra.place import Place
-from cloudexec.observe.summary import RunSummary, summaries_prefix, summary_key
+from cloudexec.observe.summary import MOST_BYTES, RunSummary, summaries_prefix, summary_key
 
 RUN_ID: Final = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{6}")
 LAST: Final = "last"
@@ -67,7 +67,7 @@ class RunsHome:
         found = []
         for entry in self.objects(request):
             run_id = entry["Key"][len(folder) :].removesuffix(".json")
-            if RUN_ID.fullmatch(run_id) and entry["Key"].endswith(".json"):
+            if is_run_id(run_id) and entry["Key"].endswith(".json"):
                 found.append(SummaryEntry(run_id, entry["LastModified"].timestamp()))
         return found
 
@@ -101,7 +101,8 @@ class RunsHome:
             reply = self.place.ask("s3", "get_object", {**self.owner, "Key": key})
         except NoSuchKey:
             raise RunMissing(f"there is no summary of run {run_id} in s3://{self.bucket}/{key}") from None
-        return RunSummary.from_json(reply["Body"].read(), run_id), str(reply["ETag"])
+        body = self.place.body(f"reading s3://{self.bucket}/{key}", reply, MOST_BYTES)
+        return RunSummary.from_json(body, run_id), str(reply["ETag"])
 
     def write(self, summary: RunSummary, etag: str) -> bool:
         """Replace a summary, if it is still the one that was read. Errors: AwsError."""
@@ -117,19 +118,27 @@ class RunsHome:
     # --- which run ---
 
     def find(self, said: str) -> str:
-        """The run that is meant: by its id, the beginning of it, or `last`. Errors: RunMissing."""
-        if RUN_ID.fullmatch(said):
-            return said
+        """The run that is meant: by its id, whether it has a summary or not, or as in `lookup`. Errors: RunMissing."""
+        return said if is_run_id(said) else self.lookup(said).run_id
+
+    def lookup(self, said: str) -> SummaryEntry:
+        """The summary that is meant: by its run's id, the beginning of it, or `last`. Errors: RunMissing, AwsError."""
         if said == LAST:
             return self._last()
+        if is_run_id(said):
+            found, _ = self.entry(summary_key(self.prefix, said))
+            if found is None:
+                raise self.missing(said)
+            return SummaryEntry(said, found["LastModified"].timestamp())
         folder = summaries_prefix(self.prefix)
         beginning = said if said.startswith("r") else f"r{said}"
         reply = self.place.ask(
             "s3", "list_objects_v2", {**self.owner, "Prefix": folder + beginning, "MaxKeys": _MOST_NEAR + 1}
         )
-        ids = [entry["Key"][len(folder) :].removesuffix(".json") for entry in reply.get("Contents") or ()]
+        entries = reply.get("Contents") or []
+        ids = [str(entry["Key"][len(folder) :].removesuffix(".json")) for entry in entries]
         if len(ids) == 1:
-            return str(ids[0])
+            return SummaryEntry(ids[0], entries[0]["LastModified"].timestamp())
         if ids:
             shown = ", ".join(ids[:_MOST_NEAR]) + (", …" if len(ids) > _MOST_NEAR else "")
             raise RunMissing(f"several runs begin with {beginning!r}: {shown}", remedy="give more of the id")
@@ -142,10 +151,10 @@ class RunsHome:
         hint = f"did you mean {' or '.join(near)}?" if near else "`cloudexec runs --all` lists those that there are"
         return RunMissing(f"there is no run {said!r} in s3://{self.bucket}/{self.prefix}", remedy=hint)
 
-    def _last(self) -> str:
+    def _last(self) -> SummaryEntry:
         for since_s in (time.time() - _DAY_S, 0.0):
             if found := self.summaries(since_s):
-                return found[-1].run_id
+                return found[-1]
         raise RunMissing(f"there is no run in s3://{self.bucket}/{self.prefix}", remedy="start one")
 
 
@@ -175,6 +184,17 @@ def _bucket_of_stack(place: Place, *, is_named: bool) -> str:
     return buckets.get(choose(place.stack, "bucket", buckets, True), "")
 
 
+def is_run_id(text: str) -> bool:
+    """Whether it is what a run may be called. What only looks like it is somebody else's, and left alone."""
+    if not RUN_ID.fullmatch(text):
+        return False
+    try:
+        begun_s(text)
+    except ValueError:  # the 99th of a month
+        return False
+    return True
+
+
 def time_of(reply: Mapping[str, Any]) -> float:
     """What time it was for S3 when it answered, in seconds since 1970: ages of objects are told by its clock."""
     said = (reply.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
@@ -182,5 +202,5 @@ def time_of(reply: Mapping[str, Any]) -> float:
 
 
 def begun_s(run_id: str) -> float:
-    """When a run began, as its id says."""
+    """When a run began, as its id says. Errors: ValueError unless `is_run_id`."""
     return datetime.strptime(run_id[1:16], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc).timestamp()

@@ -28,7 +28,7 @@ class RunView:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The latest runs first. n_older: those that are there and not shown."""
+    """The latest runs first. n_older: how many more have begun since the moment that was asked for."""
 
     runs: list[RunView]
     n_older: int
