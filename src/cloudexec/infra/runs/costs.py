@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from cloudexec.backends.ecs.replies import TaskState, read_describe
@@ -16,6 +17,8 @@ from cloudexec.backends.ecs.requests import TASKS_PER_DESCRIBE
 from cloudexec.backends.pull.control import BEAT_S
 from cloudexec.errors import AwsError
 from cloudexec.infra.runs.home import RunsHome
+from cloudexec.infra.runs.listing import RunView
+from cloudexec.infra.runs.signs import is_left
 from cloudexec.observe.estimates import FargateShape, LambdaShape
 from cloudexec.observe.prices import US_EAST_1, Prices
 from cloudexec.observe.summary import RunSummary, Worker
@@ -52,6 +55,21 @@ class RunCost:
     def usd(self) -> float:
         """All together."""
         return sum(item.usd for item in self.items)
+
+
+def cost_of_view(view: RunView, tasks: Mapping[str, TaskState] | None = None) -> RunCost:
+    """An estimate; of a run that goes on until now, of one that nobody works for any more until its last word."""
+    assert view.summary is not None
+    if not is_left(view.state, view.signs):
+        return cost_of(view.summary, tasks)
+    until_s = view.summary.updated_s
+    found = cost_of(view.summary, tasks, now_s=until_s)
+    at = datetime.fromtimestamp(until_s).astimezone().isoformat(" ", "seconds")
+    note = (
+        f"counted until the last word of its client, {at}: when its workers ended, nobody has seen. They may have gone "
+        "on for as long as client_timeout_s, those of a detached run for longer"
+    )
+    return replace(found, notes=(note, *found.notes))
 
 
 def cost_of(

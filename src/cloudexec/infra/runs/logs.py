@@ -1,6 +1,6 @@
 """Lines of a run in CloudWatch Logs, in their order.
 
-Called by: cli/runs.py.   Calls: Place for `FilterLogEvents`, home.py for whether the run is over.
+Called by: cli/runs.py.   Calls: Place for `FilterLogEvents`, listing.py for whether the run goes on.
 Finding:   each line of a call begins with `RUN/17 out| `, each line of a worker with `RUN `: the id is the pattern, and
            what only looks like it is left out here. A worker's stream is read whole, with lines of anybody's.
 Schedule:  PAUSE_S between two requests (CloudWatch takes 5 a second where it takes fewest), FOLLOW_S between two looks
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from cloudexec.errors import AwsError, RunMissing, SettingsError
 from cloudexec.infra.runs.home import RunsHome
+from cloudexec.infra.runs.listing import view
 from cloudexec.observe.summary import RunSummary
 
 PAUSE_S: Final = 0.2
@@ -79,8 +80,10 @@ class Wanted:
 
 def read_lines(home: RunsHome, summary: RunSummary, wanted: Wanted) -> Iterator[LogLine]:
     """All lines so far. Errors: SettingsError, AwsError and its kin."""
-    ended_s = summary.ended_s + _AFTER_S if summary.ended_s is not None else None
-    yield from _pages(home, summary, wanted, _begin_of(summary, wanted), ended_s)
+    until_s = None
+    if summary.ended_s is not None:  # of a run that was stopped when it was abandoned, workers went on until then
+        until_s = max(summary.ended_s, summary.updated_s) + _AFTER_S
+    yield from _pages(home, summary, wanted, _begin_of(summary, wanted), until_s)
 
 
 def follow(
@@ -91,34 +94,46 @@ def follow(
     over_every_s: float = OVER_EVERY_S,
     late_s: float = LATE_S,
 ) -> Iterator[LogLine]:
-    """Lines as they come, until the run is over. Errors: as `read_lines`."""
+    """Lines as they come, until the run is over, or nobody works for it any more. Errors: as `read_lines`."""
     since_s = _begin_of(summary, wanted)
     seen: dict[str, float] = {}
-    looked_s = time.monotonic()
-    over_s = time.monotonic() if summary.is_over else None
+    looked_s = -over_every_s
+    until_s = _last_s(summary)
     while True:
+        began_s = time.time()
         for line in _pages(home, summary, wanted, since_s, None):
             if line.id not in seen:
                 seen[line.id] = line.at_s
                 yield line
-        if over_s is not None and (summary.ended_s is None or time.time() > summary.ended_s + late_s):
+        if until_s is not None and began_s > until_s + late_s:
             return
         # What is late stands behind what was read: look back a little, and tell by ids what is new.
         newest_s = max(seen.values(), default=since_s)
         since_s = max(since_s, newest_s - _REMEMBERED_S / 2)
         seen = {id: at_s for id, at_s in seen.items() if at_s >= since_s}
         time.sleep(FOLLOW_S)
-        if over_s is None and time.monotonic() >= looked_s + over_every_s:
+        if until_s is None and time.monotonic() >= looked_s + over_every_s:
             looked_s = time.monotonic()
-            summary = _again(home, summary)
-            over_s = looked_s if summary.is_over else None
+            summary, until_s = _again(home, summary)
 
 
-def _again(home: RunsHome, summary: RunSummary) -> RunSummary:
+def _again(home: RunsHome, summary: RunSummary) -> tuple[RunSummary, float | None]:
+    """What is known of the run now, and since when nothing more comes; None: it goes on. Errors: AwsError."""
     try:
-        return home.read(summary.run_id)
+        found = view(home, home.lookup(summary.run_id))
     except RunMissing:
-        return summary
+        return summary, time.time()
+    if found.state in ("abandoned", "gone"):
+        return found.summary or summary, time.time()
+    summary = found.summary or summary
+    return summary, _last_s(summary)
+
+
+def _last_s(summary: RunSummary) -> float | None:
+    """When a run ended, None if it goes on."""
+    if not summary.is_over:
+        return None
+    return summary.updated_s if summary.ended_s is None else summary.ended_s
 
 
 def _begin_of(summary: RunSummary, wanted: Wanted) -> float:

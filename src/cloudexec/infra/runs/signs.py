@@ -1,6 +1,6 @@
 """Whether a run is alive: asked of what cannot lie, and put into one word.
 
-Called by: listing.py, stopping.py, cleaning.py.   Calls: Place, for one listing and, on ECS, one ListTasks a run.
+Called by: listing.py, stopping.py, cleaning.py, costs.py.   Calls: Place: one listing and, on ECS, one ListTasks a run.
 Signs:     the age of the control object, which a living client writes every 20 s at the latest; tasks; on the
            client's own machine, whether its process is there. A Lambda run without long calls has no control object:
            then the age of its summary counts, which is written every five minutes at the latest.
@@ -51,6 +51,12 @@ def is_client_alive(summary: RunSummary, signs: Signs) -> bool:
     if signs.control_s is not None:
         return signs.control_s < SILENT_S
     return signs.summary_s < (SUMMARY_SILENT_S if summary.backend == "lambda" else STARTING_S)
+
+
+def is_left(state: str, signs: Signs | None) -> bool:
+    """Whether nobody works for a run any more, as far as anybody can see, and its summary does not say since when."""
+    has_tasks = signs is not None and bool(signs.n_tasks)
+    return state == "abandoned" or (state in ("silent", "detached") and not has_tasks)
 
 
 def look(home: RunsHome, summary: RunSummary, modified_s: float) -> Signs:
