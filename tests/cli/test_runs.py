@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -117,7 +118,7 @@ def test_a_run_that_is_over_is_listed_with_its_counts(told, a_run):
     assert entry["usd"] > 0
 
 
-def test_show_tells_everything_that_the_summary_holds(told, program, a_run):
+def test_show_tells_everything_that_the_summary_holds(told, program, a_run, aws):
     backend, run_id = a_run
     summary = told("show", run_id)["summary"]
     (failure,) = summary["failures"]
@@ -132,7 +133,9 @@ def test_show_tells_everything_that_the_summary_holds(told, program, a_run):
     else:
         assert summary["invocations"]["n"] >= 1
         assert summary["invocations"]["billed_s"] > 0
+    aws.forget_requests()
     code, out, _ = program("show", run_id[:-2])
+    assert aws.requests()["s3", "ListObjectsV2"] == 1, "what a beginning was looked for with is all that is listed"
     assert code == 0
     assert "ValueError" in out
     assert "4 done, 1 failed" in out
@@ -198,6 +201,27 @@ def test_a_call_that_the_run_does_not_have_is_not_waited_for(program, a_run):
     code, out, err = program("logs", run_id, "99")
     assert (code, out) == (0, "")
     assert "has no call 99" in err
+
+
+@pytest.mark.parametrize("number", ["0", "²", "x", ""])
+def test_what_is_no_number_of_a_call_is_wrong_usage(program, number):
+    code, out, err = program("logs", f"r20261121-120000-abcdef/{number}")
+    assert (code, out) == (2, "")
+    assert "give RUN/CALL" in err
+
+
+def test_a_summary_that_cannot_be_read_is_shown_with_the_reason(program, told, aws, settings):
+    run_id = "r20200101-120000-abcdef"
+    where = {"Bucket": settings["ecs"]["bucket"], "Key": f"cloudexec/summaries/{run_id}.json"}
+    s3 = aws.session().client("s3")
+    s3.put_object(**where, Body=b"{}")
+    shown = told("show", run_id)
+    assert (shown["state"], shown["summary"], shown["usd"]) == ("unreadable", None, None)
+    assert "is damaged" in shown["trouble"]
+    code, _, err = program("show", run_id)
+    assert code == 1
+    assert "is damaged" in err
+    s3.delete_object(**where)
 
 
 # --- what calls print ----------------------------------------------------------------------------
@@ -292,7 +316,10 @@ def test_a_run_whose_client_was_killed_is_silent_then_abandoned_and_stopped_in_o
     code, _, err = program("stop", run_id)
     assert code == 3
     assert "--yes" in err
-    assert program("stop", run_id, "--yes")[0] == 0
+    # The key says where the run was; options say more than it.
+    runkeys.save(replace(runkeys.load(run_id), endpoint_url="http://127.0.0.1:9"))
+    assert told("stop", run_id, "--yes", "--endpoint-url", aws.endpoint_url) == {"run": run_id, "how": "in order"}
+    assert told("stop", run_id) == {"run": run_id, "how": "over", "state": "stopped"}
     shown = told("show", run_id)
     assert (shown["state"], shown["summary"]["counts"]["done"]) == ("stopped", 1)
     assert not [queue for queue in aws.queues() if run_id in queue.name]

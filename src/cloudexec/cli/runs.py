@@ -40,12 +40,12 @@ from cloudexec.executors import runkeys
 from cloudexec.executors.ecs import ECSExecutor
 from cloudexec.executors.summaries import client_facts
 from cloudexec.infra.runs.cleaning import OLDER_THAN_S, find_remains, remove
-from cloudexec.infra.runs.costs import cost_of, known_tasks
-from cloudexec.infra.runs.home import RunsHome, SummaryEntry, begun_s, find_home
+from cloudexec.infra.runs.costs import cost_of_view, known_tasks
+from cloudexec.infra.runs.home import RunsHome, begun_s, find_home, is_run_id
 from cloudexec.infra.runs.listing import RunView, list_runs, view
 from cloudexec.infra.runs.logs import Wanted, follow, read_lines
 from cloudexec.infra.runs.stopping import KINDS, StopReport, force_stop, own_queues
-from cloudexec.observe.summary import RunSummary, summary_key
+from cloudexec.observe.summary import RunSummary
 
 F = TypeVar("F", bound=Callable[..., Any])
 SHOWN: Final = 20
@@ -119,12 +119,8 @@ def show(run: str, as_json: bool, **where: Any) -> None:
 
 
 def _view(home: RunsHome, said: str) -> RunView:
-    """Errors: RunMissing, WireError, AwsError."""
-    run_id = home.find(said)
-    found, _ = home.entry(summary_key(home.prefix, run_id))
-    if found is None:
-        raise home.missing(said)
-    return view(home, SummaryEntry(run_id, found["LastModified"].timestamp()))
+    """Errors: RunMissing, AwsError."""
+    return view(home, home.lookup(said))
 
 
 def _summary(found: RunView) -> RunSummary:
@@ -155,8 +151,8 @@ def _depths(home: RunsHome, found: RunView) -> Mapping[str, Mapping[str, int]]:
 def cost(run: str, as_json: bool, **where: Any) -> None:
     """Estimate what RUN has cost, from its summary and list prices."""
     with home_of(**where) as home:
-        summary = _summary(_view(home, run))
-        found = cost_of(summary, known_tasks(home, summary))
+        seen = _view(home, run)
+        found = cost_of_view(seen, known_tasks(home, _summary(seen)))
     if as_json:
         print_json(cost_json(found))
         return
@@ -190,8 +186,8 @@ def logs(
     """Print what the workers and calls of RUN have printed, or one CALL: its number."""
     if "/" in run:
         run, _, number = run.partition("/")
-        if not number.isdigit() or call is not None:
-            raise click.BadParameter("give RUN/CALL, or RUN and CALL")
+        if not number.isdecimal() or int(number) < 1 or call is not None:
+            raise click.BadParameter("give RUN/CALL, or RUN and CALL; the first call is 1")
         call = int(number)
     with home_of(**where) as home:
         summary = _summary(_view(home, run))
@@ -227,15 +223,15 @@ def logs(
 def stop(run: str, force: bool, cluster: str, yes: bool, as_json: bool, **where: Any) -> int:
     """End RUN: its calls, its workers, its queues."""
     with home_of(**where) as home:
-        run_id = home.find(run)
-        found = _view_if_any(home, run_id, force)
+        run_id, found = _view_if_any(home, run, force)
         if found is not None and found.summary is not None and found.summary.is_over and not force:
-            say(f"run {run_id} is over: {found.summary.state}")
+            said = {"run": run_id, "how": "over", "state": found.state}
+            _told(as_json, said, [f"run {run_id} is over: {found.state}"])
             return 0
         if not confirmed(_question(run_id, found), yes=yes):
             return REFUSED
-        if not force:
-            _stop_in_order(run_id, _summary(found) if found is not None else None)
+        if found is not None and not force:
+            _stop_in_order(_summary(found), where)
             _told(
                 as_json,
                 {"run": run_id, "how": "in order"},
@@ -248,13 +244,15 @@ def stop(run: str, force: bool, cluster: str, yes: bool, as_json: bool, **where:
     return 0
 
 
-def _view_if_any(home: RunsHome, run_id: str, force: bool) -> RunView | None:
+def _view_if_any(home: RunsHome, said: str, force: bool) -> tuple[str, RunView | None]:
+    """The run's id, and what is seen of it: None only with --force, of one without summary. Errors: RunMissing."""
     try:
-        return _view(home, run_id)
+        found = _view(home, said)
     except RunMissing:
-        if not force:
+        if not (force and is_run_id(said)):
             raise
-        return None
+        return said, None
+    return found.run_id, found
 
 
 def _question(run_id: str, found: RunView | None) -> str:
@@ -265,13 +263,15 @@ def _question(run_id: str, found: RunView | None) -> str:
     return f"End run {run_id} of {who(found.summary)} ({found.state}, {still})?"
 
 
-def _stop_in_order(run_id: str, summary: RunSummary | None) -> None:
-    """Errors: SettingsError if only --force can do it."""
+def _stop_in_order(summary: RunSummary, where: Mapping[str, Any]) -> None:
+    """where: the options; the run's key says the rest. Errors: SettingsError if only --force can do it."""
+    run_id = summary.run_id
     remedy = f"`cloudexec stop {run_id} --force` takes away what it lives on"
-    if summary is not None and summary.backend != "ecs":
+    if summary.backend != "ecs":
         raise SettingsError(f"run {run_id} is a Lambda run: nobody else can end it in order", remedy=remedy)
+    given = {name: where[name] for name in ("profile", "region", "endpoint_url")}
     try:
-        executor = ECSExecutor.attach(run_id, take_over=True)
+        executor = ECSExecutor.attach(run_id, take_over=True, **given)
     except RunMissing as error:
         raise SettingsError(f"run {run_id} cannot be ended in order: {error.what}", remedy=remedy) from error
     executor.terminate_workers()
@@ -320,7 +320,7 @@ def clean(older_than: float | None, run: str, summaries: bool, yes: bool, as_jso
         print_json({"removed": yes, "runs": said, "keys": keys})
         return
     if found:
-        rows = [(*remains_row(one)[:-1], one.kept or ("removed" if yes else "would be removed")) for one in found]
+        rows = [(*remains_row(one), one.kept or ("removed" if yes else "would be removed")) for one in found]
         numbers = ("queues", "objects", "MiB", "tasks")
         print_table(("run", *numbers, "summary", "what becomes of it"), rows, right=numbers)
     if keys:
@@ -334,7 +334,7 @@ def clean(older_than: float | None, run: str, summaries: bool, yes: bool, as_jso
 def _stale_keys(home: RunsHome, run_id: str, older_than_s: float, kept: set[str], going: set[str]) -> list[str]:
     """Keys on this machine of runs in this bucket that nobody can attach to any more."""
     stale = []
-    for one in runkeys.known():
+    for one in filter(is_run_id, runkeys.known()):
         is_meant = one == run_id if run_id else begun_s(one) < time.time() - older_than_s
         if not is_meant or one in kept:
             continue

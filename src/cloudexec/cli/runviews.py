@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cloudexec.cli.spans import shown_moment, shown_span
 from cloudexec.infra.runs.cleaning import Remains
-from cloudexec.infra.runs.costs import RunCost, cost_of
+from cloudexec.infra.runs.costs import RunCost, cost_of_view
 from cloudexec.infra.runs.listing import RunView
 from cloudexec.infra.runs.logs import LogLine
 from cloudexec.observe.summary import Durations, RunSummary
@@ -65,7 +65,7 @@ def list_row(view: RunView) -> Sequence[object]:
         counts.failed,
         counts.pending + counts.running,
         n_workers,
-        shown_usd(cost_of(summary).usd),
+        shown_usd(cost_of_view(view).usd),
         who(summary),
     )
 
@@ -78,7 +78,7 @@ def list_json(view: RunView) -> dict[str, Any]:
     said = dataclasses.asdict(summary)
     for name in ("failures", "workers"):
         del said[name]
-    return {"run": view.run_id, "state": view.state, "trouble": "", "summary": said, "usd": cost_of(summary).usd}
+    return {"run": view.run_id, "state": view.state, "trouble": "", "summary": said, "usd": cost_of_view(view).usd}
 
 
 def run_json(view: RunView, queues: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,10 +89,11 @@ def run_json(view: RunView, queues: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": view.run_id,
         "state": view.state,
+        "trouble": view.trouble,
         "signs": signs,
         "queues": queues or None,
         "summary": said,
-        "usd": cost_of(summary).usd if summary is not None else None,
+        "usd": cost_of_view(view).usd if summary is not None else None,
     }
 
 
@@ -127,7 +128,7 @@ def run_facts(view: RunView, queues: Mapping[str, Mapping[str, int]]) -> list[tu
         ("durations", shown_durations(summary.durations)),
         ("workers", _workers(summary)),
         ("queues", "; ".join(f"{kind}: {n['waiting']} waiting, {n['taken']} taken" for kind, n in queues.items())),
-        ("cost", f"{shown_usd(cost_of(summary).usd)}, estimated; `cloudexec cost {view.run_id}` has the items"),
+        ("cost", f"{shown_usd(cost_of_view(view).usd)}, estimated; `cloudexec cost {view.run_id}` has the items"),
         ("what to do", hint(view)),
     ]
     return [(name, plain(text)) for name, text in facts if text]
@@ -197,7 +198,7 @@ def cost_json(cost: RunCost) -> dict[str, Any]:
 
 
 def remains_row(remains: Remains) -> Sequence[object]:
-    """A line of `cloudexec clean`."""
+    """A line of `cloudexec clean`, without what becomes of it."""
     return (
         remains.run_id,
         len(remains.queues),
@@ -205,7 +206,6 @@ def remains_row(remains: Remains) -> Sequence[object]:
         f"{remains.n_bytes / _MIB:,.1f}",
         len(remains.tasks),
         "yes" if remains.has_summary else "",
-        remains.kept or "removed",
     )
 
 

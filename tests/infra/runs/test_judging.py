@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from cloudexec.errors import SettingsError
 from cloudexec.infra.runs.cleaning import Traces, why_kept
-from cloudexec.infra.runs.costs import cost_of
-from cloudexec.infra.runs.home import begun_s
+from cloudexec.infra.runs.costs import cost_of, cost_of_view
+from cloudexec.infra.runs.home import begun_s, is_run_id
+from cloudexec.infra.runs.listing import RunView
 from cloudexec.infra.runs.logs import LogLine, Wanted
 from cloudexec.infra.runs.signs import DETACHED_S, Signs, shown_state
 from cloudexec.observe.prices import US_EAST_1
@@ -88,6 +90,20 @@ def test_what_is_left_of_a_run_is_kept_because(traces: Traces, older_than_s: flo
 
 def test_an_id_tells_when_its_run_began() -> None:
     assert begun_s("r20261121-120000-abcdef") == 1795262400.0
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        pytest.param(RUN, True, id="a run's"),
+        pytest.param("r20260229-120000-abcdef", False, id="no such day"),
+        pytest.param("r20269999-999999-abcdef", False, id="no such month"),
+        pytest.param("r20261121-120000-ABCDEF", False, id="other digits"),
+        pytest.param(f"{RUN}\n", False, id="more"),
+    ],
+)
+def test_only_what_tells_a_moment_is_an_id(text: str, is_one: bool) -> None:
+    assert is_run_id(text) is is_one
 
 
 # --- lines -------------------------------------------------------------------------------------
@@ -187,3 +203,25 @@ def test_another_region_is_told_and_a_run_that_goes_on_is_counted_until_now() ->
     cost = cost_of(abroad, now_s=8200.0)
     assert "eu-west-1" in cost.notes[0]
     assert cost.items[0].quantity == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "n_tasks", "hours"),
+    [
+        pytest.param("abandoned", 0, 0.5, id="client and workers are gone"),
+        pytest.param("silent", None, 0.5, id="the client is gone, and nobody may look at tasks"),
+        pytest.param("detached", 0, 0.5, id="its workers have ended"),
+        pytest.param("silent", 1, None, id="the client is gone, a worker is there"),
+        pytest.param("detached", 1, None, id="a worker is there"),
+        pytest.param("running", 0, None, id="the client is there"),
+    ],
+)
+def test_a_worker_of_unknown_end_is_billed_until_the_last_word_of_a_run_that_was_left_and_else_until_now(
+    state: str, n_tasks: int | None, hours: float | None
+) -> None:
+    begun_s = time.time() - WEEK_S
+    on = worker(started_s=begun_s, stopped_s=None)
+    summary = replace(ecs, begun_s=begun_s, updated_s=begun_s + 1800.0, workers=(on,), n_workers=1)
+    cost = cost_of_view(RunView(run_id=RUN, state=state, summary=summary, signs=Signs(WEEK_S, WEEK_S, n_tasks)))
+    assert cost.items[0].quantity == pytest.approx(hours or WEEK_S / 3600, rel=1e-3)
+    assert any("last word of its client" in note for note in cost.notes) is (hours is not None)

@@ -12,7 +12,7 @@ from cloudexec.backends.clients import Clients
 from cloudexec.errors import RunMissing
 from cloudexec.infra.place import Place
 from cloudexec.infra.runs.home import RunsHome
-from cloudexec.infra.runs.listing import list_runs
+from cloudexec.infra.runs.listing import list_runs, view
 from cloudexec.observe.summary import RunSummary
 from cloudexec.testing import PocketAWS
 from tests.specs.executors import pocket
@@ -83,6 +83,16 @@ def test_a_summary_that_cannot_be_read_is_shown_as_that(home):
 )
 def test_a_run_is_meant_by(home, said, is_meant):
     assert home.find(said) == is_meant
+
+
+@pytest.mark.parametrize("said", [NEWEST, "r20261121"])
+def test_what_is_meant_and_when_it_was_written_is_one_request(aws, home, said):
+    aws.forget_requests()
+    entry = home.lookup(said)
+    assert view(home, entry).state == "unreadable"
+    assert time.time() - 60 < entry.modified_s < time.time() + 60
+    asked = aws.requests()
+    assert (asked["s3", "ListObjectsV2"], asked["s3", "GetObject"]) == (1, 1), asked
 
 
 def test_a_beginning_of_many_is_refused_with_some_of_them(home):
