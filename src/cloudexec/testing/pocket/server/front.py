@@ -6,9 +6,9 @@ Called by:  http.py.   Calls: faults.py, control.py, the planes, moto.py.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
+import uuid
 from collections import Counter, defaultdict
 from dataclasses import replace
 from email.utils import formatdate
@@ -48,6 +48,9 @@ class Journal:
     def __init__(self, *, keep: bool, record_to: str = "") -> None:
         self.keep = keep
         self._record_to = record_to
+        self._own_name = (
+            f"pocket-{uuid.uuid4().hex}.json"  # process ids come again, and a later server's would replace it
+        )
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
         self._asked: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by principal; `clear` leaves it
@@ -69,7 +72,7 @@ class Journal:
             return
         with self._lock:
             text = json.dumps(self._asked)
-        path = Path(self._record_to, f"pocket-{os.getpid()}.json")
+        path = Path(self._record_to, self._own_name)
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
         new.write_text(text)
