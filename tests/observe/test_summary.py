@@ -177,6 +177,29 @@ def test_who_attaches_counts_what_was_over_before_and_goes_on_from_there() -> No
     assert [failure.call for failure in summary.failures] == [2], "call 1 is told again by its outcome"
 
 
+@pytest.mark.parametrize(
+    ("attempts", "stopped_s"),
+    [
+        pytest.param([], 1600.0, id="with the last word of the client before"),
+        pytest.param([(1500.0, 1550.0)], 1600.0, id="not with what that client saw"),
+        pytest.param([(1700.0, 1900.0), (1700.0, 1800.0)], 1900.0, id="with the last attempt that it did not see"),
+        pytest.param([(4e9, 5e9)], 1600.0, id="not with attempts of later workers"),
+    ],
+)
+def test_a_worker_of_an_earlier_client_that_is_not_there_any_more_has_ended(
+    attempts: list[tuple[float, float]], stopped_s: float
+) -> None:
+    workers = tuple(Worker(id=id, started_s=1000.0) for id in ("gone", "there"))
+    before = RunSummary(run_id=RUN, backend="ecs", begun_s=1000.0, updated_s=1600.0, workers=workers, n_workers=2)
+    recorder = Recorder(RUN, "ecs")
+    recorder.inherit(Heritage(before=before))
+    recorder.worker("there", capacity="spot")
+    for began_s, ended_s in attempts:
+        recorder.ended(began_s, ended_s, 0.0, 0)
+    over = recorder.snapshot(NOW, {}, state="stopped")
+    assert [one.stopped_s for one in over.workers] == [stopped_s, over.ended_s]
+
+
 def test_invocations_are_billed_in_whole_milliseconds() -> None:
     recorder = Recorder(RUN, "lambda")
     recorder.invoked(0.0101)

@@ -54,14 +54,16 @@ class Recorder:
         self.max_workers = max_workers
         self.backend = backend
         self._name = ""
-        self._begun_s = time.time()
+        self._made_s = self._begun_s = time.time()
         self._heritage = Heritage()
+        self._worked_s = 0.0  # the last end of an attempt before this client came
         self._run_s = self._cpu_s = 0.0
         self._peak = 0
         self._durations = [0] * (len(DURATION_BOUNDS_S) + 1)
         self._failures: list[Failure] = []
         self._n_failures = 0
         self._workers: dict[str, Worker] = {}
+        self._unseen: set[str] = set()  # workers of an earlier client whose end is not known, and of which nobody told
         self._n_workers = 0
         self._larger_runs: list[str] = []
         self.n_invocations = 0
@@ -81,6 +83,7 @@ class Recorder:
         self._name = before.name
         self._failures = [one for one in before.failures if one.call in heritage.failed]
         self._workers = {worker.id: worker for worker in before.workers}
+        self._unseen = {worker.id for worker in before.workers if worker.stopped_s is None}
         self._n_workers = before.n_workers
         self._larger_runs = list(before.larger_runs)
 
@@ -93,6 +96,8 @@ class Recorder:
         self._cpu_s += cpu_s
         if peak > self._peak:
             self._peak = peak
+        if self._worked_s < finished_s < self._made_s:
+            self._worked_s = finished_s
         self._durations[bisect_left(DURATION_BOUNDS_S, run_s)] += 1
 
     def failed(self, number: int, name: str, error: BaseException, lane: str, attempts: int) -> None:
@@ -114,6 +119,7 @@ class Recorder:
 
     def worker(self, id: str, **facts: Any) -> None:
         """What is known of a worker; what was known before and is not said stays."""
+        self._unseen.discard(id)
         known = self._workers.get(id)
         if known is None:
             self._n_workers += 1
@@ -148,8 +154,8 @@ class Recorder:
         now_s, heritage = time.time(), self._heritage
         is_over = state in OVER
         workers = tuple(self._workers.values())
-        if is_over:  # they were told to stop; ECS takes a moment more
-            workers = tuple(one if one.stopped_s is not None else replace(one, stopped_s=now_s) for one in workers)
+        if is_over:
+            workers = tuple(self._ended(one, now_s) for one in workers)
         return RunSummary(
             run_id=self.run_id,
             name=self._name[:_MOST_NAME],
@@ -180,6 +186,15 @@ class Recorder:
             invocations=Invocations(n=self.n_invocations, throttled=n_throttled, billed_s=self.billed_s),
             writer=writer,
         )
+
+    def _ended(self, worker: Worker, now_s: float) -> Worker:
+        """As it stands when the run is over."""
+        if worker.stopped_s is not None:
+            return worker
+        before = self._heritage.before
+        if before is not None and worker.id in self._unseen:  # it ended while nobody looked, maybe days ago
+            return replace(worker, stopped_s=max(before.updated_s, self._worked_s))
+        return replace(worker, stopped_s=now_s)  # it was told to stop; ECS takes a moment more
 
 
 def _first_line(error: BaseException) -> str:
