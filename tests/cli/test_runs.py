@@ -221,6 +221,9 @@ def test_a_summary_that_cannot_be_read_is_shown_with_the_reason(program, told, a
     code, _, err = program("show", run_id)
     assert code == 1
     assert "is damaged" in err
+    code, _, err = program("stop", run_id, "--yes")
+    assert code == 1
+    assert f"stop {run_id} --force" in err
     s3.delete_object(**where)
 
 

@@ -123,9 +123,9 @@ def _view(home: RunsHome, said: str) -> RunView:
     return view(home, home.lookup(said))
 
 
-def _summary(found: RunView) -> RunSummary:
+def _summary(found: RunView, remedy: str = "look at another run") -> RunSummary:
     if found.summary is None:
-        raise CloudexecError(found.trouble or f"run {found.run_id} has no summary", remedy="look at another run")
+        raise CloudexecError(found.trouble or f"run {found.run_id} has no summary", remedy=remedy)
     return found.summary
 
 
@@ -231,7 +231,7 @@ def stop(run: str, force: bool, cluster: str, yes: bool, as_json: bool, **where:
         if not confirmed(_question(run_id, found), yes=yes):
             return REFUSED
         if found is not None and not force:
-            _stop_in_order(_summary(found), where)
+            _stop_in_order(_summary(found, _by_force(run_id)), where)
             _told(
                 as_json,
                 {"run": run_id, "how": "in order"},
@@ -263,10 +263,13 @@ def _question(run_id: str, found: RunView | None) -> str:
     return f"End run {run_id} of {who(found.summary)} ({found.state}, {still})?"
 
 
+def _by_force(run_id: str) -> str:
+    return f"`cloudexec stop {run_id} --force` takes away what it lives on"
+
+
 def _stop_in_order(summary: RunSummary, where: Mapping[str, Any]) -> None:
     """where: the options; the run's key says the rest. Errors: SettingsError if only --force can do it."""
-    run_id = summary.run_id
-    remedy = f"`cloudexec stop {run_id} --force` takes away what it lives on"
+    run_id, remedy = summary.run_id, _by_force(summary.run_id)
     if summary.backend != "ecs":
         raise SettingsError(f"run {run_id} is a Lambda run: nobody else can end it in order", remedy=remedy)
     given = {name: where[name] for name in ("profile", "region", "endpoint_url")}
