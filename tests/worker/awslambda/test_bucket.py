@@ -374,9 +374,9 @@ def test_a_call_that_kills_its_slot_is_told_early(caller):
 
 
 def test_calls_that_wait_for_an_initializer_are_not_given_back(caller):
-    name = caller.store.put_blob(memoryview(caller.initializer(time.sleep, 0.8))).name
+    name = caller.store.put_blob(memoryview(caller.initializer(time.sleep, 2.0))).name
     batch = [caller.call(calls.double, number) for number in range(3)]
-    event = caller.event(*batch, early="b1", early_after_s=0.1, initializer_blob=name)
+    event = caller.event(*batch, early="b1", early_after_s=0.8, initializer_blob=name)  # no call takes so long
     assert len(caller.values(caller.report_in(caller.invoke(event)))) == 3
     assert not early_reports(caller)
 
