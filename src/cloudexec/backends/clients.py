@@ -122,9 +122,7 @@ class Clients:
                 self._clients[service, attempts] = self._make(service, attempts)
             return self._clients[service, attempts]
 
-    def ask(
-        self, service: str, operation: str, request: Mapping[str, Any], *, patient: bool = False
-    ) -> dict[str, Any]:
+    def ask(self, service: str, operation: str, request: Mapping[str, Any], *, patient: bool = False) -> dict[str, Any]:
         """One request. patient: nobody repeats it but we, whatever it is.
 
         Errors: AwsError and its kin, SettingsError for arguments that the service does not know.
