@@ -154,7 +154,8 @@ INTERRUPTED = {
         ex = NewExecutor(2)
         future = ex.submit(busy)
         say(*ex.submit(pids).result())
-        time.sleep(600)
+        while True:
+            time.sleep(0.5)  # Python misses a signal that comes just before it sleeps
     """,
     "waiting for open calls after the script's last line": """
         ex = NewExecutor(2)
@@ -218,7 +219,8 @@ ex = NewExecutor(2)
 future = ex.submit(busy, 1)
 try:
     say("ready")
-    time.sleep(600)
+    while True:
+        time.sleep(0.5)
 except KeyboardInterrupt:
     say(future.result(), ex.submit(abs, -3).result())
 """
