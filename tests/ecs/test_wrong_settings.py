@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cloudexec import errors
+from cloudexec import ECSExecutor, errors
 from tests.ecs.scene import assert_nothing_left
 
 SOON_S = 15.0
@@ -72,3 +72,12 @@ def test_what_is_not_allowed(aws, new_executor, service, operation, times):
     assert "policy" in error.remedy
     aws.faults.clear()
     assert_nothing_left(aws, executor.run.id)
+
+
+def test_without_any_network_set_the_default_one_is_asked_for_and_taken(aws, settings, monkeypatch):
+    for name in ("CLOUDEXEC_SUBNETS", "CLOUDEXEC_SECURITY_GROUPS", "CLOUDEXEC_ASSIGN_PUBLIC_IP"):
+        monkeypatch.delenv(name, raising=False)
+    left = {name: value for name, value in settings.items() if name not in ("subnets", "security_groups")}
+    with ECSExecutor(**{**left, "max_workers": 1}) as executor:
+        assert executor.submit(abs, -1).result(30) == 1
+    assert ("ec2", "DescribeVpcs") in aws.requests()
