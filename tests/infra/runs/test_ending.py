@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +21,6 @@ from cloudexec.infra.runs.logs import Wanted, follow
 from cloudexec.infra.runs.stopping import force_stop, is_own, mark_stopped
 from cloudexec.observe.summary import Client, Counts, RunSummary, Where, Worker, summary_key
 from cloudexec.testing import PocketAWS
-from tests.specs.executors import pocket
 
 OLD = "r20200101-000000-aaaaaa"
 DAY_S = 86_400.0
@@ -30,15 +28,8 @@ DEAD = Client(process=f"{socket.gethostname()}/{1 << 30}/1")  # on this machine,
 
 
 @pytest.fixture(scope="module")
-def aws() -> PocketAWS:
-    return pocket()
-
-
-@pytest.fixture(scope="module")
-def home(aws: PocketAWS) -> Iterator[RunsHome]:
-    place = Place(Clients(region="us-east-1", endpoint_url=aws.endpoint_url))
-    yield RunsHome(place, aws.ecs_setup()["bucket"], "ending")
-    place.close()
+def home(aws: PocketAWS, place: Place) -> RunsHome:
+    return RunsHome(place, aws.ecs_setup()["bucket"], "ending")
 
 
 def put(home: RunsHome, key: str, body: bytes = b"x") -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cloudexec.backends.clients import Clients
 from cloudexec.errors import RunMissing
 from cloudexec.infra.place import Place
 from cloudexec.infra.runs.home import RunsHome
 from cloudexec.infra.runs.listing import list_runs, view
 from cloudexec.observe.summary import RunSummary
 from cloudexec.testing import PocketAWS
-from tests.specs.executors import pocket
 
 N_RUNS = 160
 PAGE = 100  # instead of a thousand
@@ -23,14 +20,8 @@ NEWEST = "r20261121-235959-ffffff"
 
 
 @pytest.fixture(scope="module")
-def aws() -> PocketAWS:
-    return pocket()
-
-
-@pytest.fixture(scope="module")
-def home(aws: PocketAWS) -> Iterator[RunsHome]:
+def home(aws: PocketAWS, place: Place) -> RunsHome:
     """A prefix with many runs."""
-    place = Place(Clients(region="us-east-1", endpoint_url=aws.endpoint_url))
     found = RunsHome(place, aws.ecs_setup()["bucket"], "many", page_keys=PAGE)
     ids = [f"r202611{day:02}-{n // 60:02}{n % 60:02}00-{n:06x}" for day in (1, 2) for n in range(N_RUNS // 2)]
 
@@ -43,8 +34,7 @@ def home(aws: PocketAWS) -> Iterator[RunsHome]:
         list(threads.map(write, ids))
     write(NEWEST, b"{}")
     write("notes", b"not a run")
-    yield found
-    place.close()
+    return found
 
 
 def test_the_latest_of_many_are_listed_in_few_requests(aws, home):
